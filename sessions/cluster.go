@@ -1,0 +1,90 @@
+package sessions
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Cluster is a Spark Connect server that sessions run on: an address that
+// somebody else keeps up. It is not changed after Clusters was built, so its
+// pointer may be compared and kept.
+type Cluster struct {
+	// Name is what sessions and people call it.
+	Name string
+	// Address is host:port.
+	Address string
+	// TLS says how its certificate is checked; nil = HTTP/2 without TLS.
+	TLS *ClusterTLS
+	// Token is the pre-shared token the server asks for; "" = none. It goes out
+	// as "authorization: Bearer" and is never logged.
+	Token string
+}
+
+// ClusterTLS says which certificate a cluster must show.
+type ClusterTLS struct {
+	// CAFile is a PEM file of the authorities to trust; "" = the system's.
+	CAFile string
+	// ServerName is the name the certificate must bear; "" = the address's host.
+	ServerName string
+}
+
+// TLSConfig returns how to dial the cluster, or nil for HTTP/2 without TLS. The
+// CA file is read at each call, so a new connection sees a new file.
+func (c *Cluster) TLSConfig() (*tls.Config, error) {
+	if c.TLS == nil {
+		return nil, nil
+	}
+	conf := &tls.Config{ServerName: c.TLS.ServerName, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+	if c.TLS.CAFile == "" {
+		return conf, nil
+	}
+	pem, err := os.ReadFile(c.TLS.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: read CA file: %w", c.Name, err)
+	}
+	conf.RootCAs = x509.NewCertPool()
+	if !conf.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("cluster %s: CA file %s holds no certificate", c.Name, c.TLS.CAFile)
+	}
+	return conf, nil
+}
+
+// Clusters are the configured clusters by name. It is not changed once built.
+type Clusters map[string]*Cluster
+
+// NewClusters checks the list (all faults at once) and returns it by name.
+func NewClusters(list []Cluster) (Clusters, error) {
+	cs := make(Clusters, len(list))
+	var faults []error
+	for i := range list {
+		c := list[i]
+		switch {
+		case c.Name == "":
+			faults = append(faults, fmt.Errorf("cluster %d has no name", i+1))
+		case c.Address == "":
+			faults = append(faults, fmt.Errorf("cluster %q has no address", c.Name))
+		case cs[c.Name] != nil:
+			faults = append(faults, fmt.Errorf("cluster %q is named twice", c.Name))
+		default:
+			cs[c.Name] = &c
+		}
+	}
+	return cs, errors.Join(faults...)
+}
+
+// Get returns the cluster of that name. The empty name stands for the only
+// cluster, where there is just one. ErrNoCluster.
+func (cs Clusters) Get(name string) (*Cluster, error) {
+	if name == "" && len(cs) == 1 {
+		for _, c := range cs {
+			return c, nil
+		}
+	}
+	if c := cs[name]; c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("%w: %q", ErrNoCluster, name)
+}

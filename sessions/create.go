@@ -1,0 +1,167 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// CreateRequest says what session to make.
+type CreateRequest struct {
+	// Name is 1 to 64 letters, digits, "-", "_" and spaces, no space at either
+	// end; "" = the session's id.
+	Name string
+	// Cluster; "" = the only one, where just one is configured.
+	Cluster string
+	// RequestID is 1 to 64 letters, digits, "-", "_" and "."; a request repeated
+	// with it within 24 h returns the session that the first one made. "" =
+	// every request makes one.
+	RequestID string
+}
+
+const maxName = 64
+
+func (r CreateRequest) validate() error {
+	switch {
+	case len(r.Name) > maxName || !madeOf(r.Name, "-_ ") || strings.TrimSpace(r.Name) != r.Name:
+		return &InvalidError{"name", "must be 1 to 64 letters, digits, '-', '_' and spaces, with no space at either end"}
+	case len(r.RequestID) > maxName || !madeOf(r.RequestID, "-_."):
+		return &InvalidError{"request_id", "must be 1 to 64 letters, digits, '-', '_' and '.'"}
+	}
+	return nil
+}
+
+// madeOf says whether s is made of ASCII letters, digits and the others.
+func madeOf(s, others string) bool {
+	for i := range len(s) {
+		c := s[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && strings.IndexByte(others, c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Create records a session, waits until its cluster answers and returns it
+// active. Where the cluster does not answer within ProbeTimeout the session is
+// left failed, with the reason, and the error is a *ClusterError. ErrNameTaken,
+// ErrNoCluster, *InvalidError; ErrClosed if it was closed meanwhile.
+func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
+	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
+	if err != nil {
+		return Session{}, err
+	}
+	defer func() { entry.session = s.ID; entry.end(err) }()
+	if err := r.validate(); err != nil {
+		return Session{}, err
+	}
+	cluster, err := m.Clusters.Get(r.Cluster)
+	if err != nil {
+		return Session{}, err
+	}
+	s, err = m.record(ctx, a, r, cluster)
+	if err != nil {
+		return s, err
+	}
+	return m.activate(ctx, s, cluster)
+}
+
+// record writes the new session as pending, or finds the one that the same
+// request made before.
+func (m *Manager) record(ctx context.Context, a Actor, r CreateRequest, c *Cluster) (Session, error) {
+	id, err := NewID(m.Now(), m.Random)
+	if err != nil {
+		return Session{}, err
+	}
+	s, err := m.Store.Create(ctx, Session{
+		ID: id, Name: r.Name, Owner: a.Subject, Org: a.Org, Cluster: c.Name, State: Pending, CreatedAt: m.Now(),
+	}, r.RequestID)
+	if err != nil {
+		return Session{}, err
+	}
+	if s.Cluster != c.Name || r.Name != "" && s.Name != r.Name {
+		return Session{}, &InvalidError{"request_id", "was used for another session: choose a new one"}
+	}
+	return s, nil
+}
+
+// activate brings a pending session to active or failed. It goes on when the
+// caller leaves, since the record must not stay pending; a crash does leave it
+// so, and the same request finishes it.
+func (m *Manager) activate(ctx context.Context, s Session, c *Cluster) (Session, error) {
+	ctx = context.WithoutCancel(ctx)
+	if s.State != Pending {
+		return s, standing(s)
+	}
+	to, reason := Active, ""
+	if err := m.awaitCluster(ctx, c); err != nil {
+		m.Logger.Warn("cluster does not answer", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.Error(err))
+		to, reason = Failed, m.clusterReason(err)
+	}
+	now, err := m.Store.Transition(ctx, s.ID, Transition{From: Pending, Generation: s.Generation, To: to, Reason: reason, At: m.Now()})
+	if errors.Is(err, ErrConflict) { // the same request, sent twice at once
+		return m.reread(ctx, s)
+	}
+	if err != nil {
+		return s, err
+	}
+	return now, standing(now)
+}
+
+func (m *Manager) reread(ctx context.Context, s Session) (Session, error) {
+	found, err := m.Store.Get(ctx, s.ID)
+	if err != nil || len(found) == 0 {
+		return s, errors.Join(err, ErrConflict)
+	}
+	return found[0], standing(found[0])
+}
+
+// standing is what a session's state means to whoever wants it active.
+func standing(s Session) error {
+	switch s.State {
+	case Failed:
+		return &ClusterError{Cluster: s.Cluster, Session: s.ID, Reason: s.Reason}
+	case Closed:
+		return ErrClosed
+	}
+	return nil
+}
+
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// awaitCluster probes until the cluster answers, refuses for good, or
+// ProbeTimeout is over; then it returns the last answer.
+func (m *Manager) awaitCluster(ctx context.Context, c *Cluster) error {
+	ctx, cancel := context.WithTimeout(ctx, m.ProbeTimeout)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := m.Engine.Probe(ctx, c)
+		if err == nil || errors.Is(err, ErrRefused) {
+			return err
+		}
+		again := time.NewTimer(pause)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return err
+		}
+	}
+}
+
+// clusterReason is what the owner reads of a probe that failed: no addresses,
+// which are in the log.
+func (m *Manager) clusterReason(err error) string {
+	if errors.Is(err, ErrRefused) {
+		return "the cluster refused the token that Sconce has for it"
+	}
+	return fmt.Sprintf("the cluster did not answer within %s", m.ProbeTimeout)
+}

@@ -1,0 +1,172 @@
+package sessions_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+func TestCreateIsActiveWhenTheClusterAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		m.engine.set(errors.New("not up yet"))
+		time.AfterFunc(10*time.Second, func() { m.engine.set(nil) })
+		began := time.Now()
+		s := m.create(t, ann, "notebook")
+		if s.State != sessions.Active || s.Generation != 1 || s.Owner != "ann" || s.Org != "acme" || s.Cluster != "c" || s.Name != "notebook" || !s.ID.Valid() {
+			t.Errorf("made %+v", s)
+		}
+		if waited := time.Since(began); waited < 10*time.Second || waited > 13*time.Second {
+			t.Errorf("waited %s", waited)
+		}
+	})
+}
+
+func TestCreateFails(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		answer error
+		waits  time.Duration
+		reason string
+	}{
+		{"no answer", errors.New("dial tcp 10.1.2.3:15002: refused"), 30 * time.Second, "did not answer within 30s"},
+		{"refused", fmt.Errorf("probe: %w", sessions.ErrRefused), 0, "refused the token"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				m.engine.set(c.answer)
+				began := time.Now()
+				s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "a", RequestID: "x"})
+				var why *sessions.ClusterError
+				if !errors.As(err, &why) || !errors.Is(err, sessions.ErrClusterNotActive) || !strings.Contains(why.Reason, c.reason) || strings.Contains(why.Reason, "10.1.2.3") {
+					t.Errorf("error %v", err)
+				}
+				if waited := time.Since(began); waited != c.waits {
+					t.Errorf("waited %s, want %s", waited, c.waits)
+				}
+				if s.State != sessions.Failed || s.Reason != why.Reason || why.Session != s.ID {
+					t.Errorf("left behind: %+v", s)
+				}
+				m.engine.set(nil)
+				if _, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "a", RequestID: "x"}); !errors.Is(err, sessions.ErrClusterNotActive) {
+					t.Errorf("the same request again: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestCreateGoesOnWithoutItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		m.engine.set(errors.New("not up yet"))
+		ctx, leave := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, leave)
+		time.AfterFunc(5*time.Second, func() { m.engine.set(nil) })
+		if s, err := m.Create(ctx, ann, sessions.CreateRequest{}); err != nil || s.State != sessions.Active {
+			t.Errorf("left behind: %+v, %v", s, err)
+		}
+	})
+}
+
+func TestCreateAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		m.engine.set(errors.New("not up yet"))
+		time.AfterFunc(5*time.Second, func() { m.engine.set(nil) })
+		made := make(chan sessions.Session, 2)
+		for range 2 {
+			go func() {
+				s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "a", RequestID: "x"})
+				if err != nil {
+					t.Error(err)
+				}
+				made <- s
+			}()
+		}
+		one, two := <-made, <-made
+		if one.ID != two.ID || one.State != sessions.Active || one.Generation != 1 || two.State != sessions.Active {
+			t.Errorf("one request twice at once: %+v and %+v", one, two)
+		}
+		probes := m.engine.probes
+		defer func() {
+			if m.engine.probes != probes+1 { // Bob's
+				t.Errorf("%d probes for sessions that are active", m.engine.probes-probes-1)
+			}
+		}()
+		for name, r := range map[string]sessions.CreateRequest{"nameless": {RequestID: "x"}, "same": {Name: "a", Cluster: "c", RequestID: "x"}} {
+			if s, err := m.Create(t.Context(), ann, r); err != nil || s.ID != one.ID {
+				t.Errorf("%s: %+v, %v", name, s, err)
+			}
+		}
+		var invalid *sessions.InvalidError
+		if _, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "b", RequestID: "x"}); !errors.As(err, &invalid) || invalid.Field != "request_id" {
+			t.Errorf("a request id used for another session: %v", err)
+		}
+		if s, err := m.Create(t.Context(), bob, sessions.CreateRequest{Name: "a", RequestID: "x"}); err != nil || s.ID == one.ID {
+			t.Errorf("somebody else's request id: %+v, %v", s, err)
+		}
+	})
+}
+
+func TestClosedWhileItWasMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		m.engine.set(errors.New("not up yet"))
+		time.AfterFunc(5*time.Second, func() {
+			page, err := m.List(t.Context(), ann, sessions.ListRequest{Name: "a"})
+			if err != nil || len(page.Sessions) != 1 {
+				t.Errorf("listed %+v, %v", page, err)
+				return
+			}
+			if _, err := m.Close(t.Context(), ann, page.Sessions[0].ID); err != nil {
+				t.Error(err)
+			}
+			m.engine.set(nil)
+		})
+		if _, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "a"}); !errors.Is(err, sessions.ErrClosed) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestCreateRefuses(t *testing.T) {
+	m := newManager(t)
+	m.create(t, ann, "taken")
+	for _, c := range []struct {
+		name string
+		r    sessions.CreateRequest
+		want error
+	}{
+		{"name too long", sessions.CreateRequest{Name: strings.Repeat("n", 65)}, &sessions.InvalidError{Field: "name"}},
+		{"name with a slash", sessions.CreateRequest{Name: "a/b"}, &sessions.InvalidError{Field: "name"}},
+		{"name with a letter that is not ASCII", sessions.CreateRequest{Name: "é"}, &sessions.InvalidError{Field: "name"}},
+		{"name of spaces", sessions.CreateRequest{Name: " "}, &sessions.InvalidError{Field: "name"}},
+		{"name ends with a space", sessions.CreateRequest{Name: "a "}, &sessions.InvalidError{Field: "name"}},
+		{"request id with a space", sessions.CreateRequest{RequestID: "a b"}, &sessions.InvalidError{Field: "request_id"}},
+		{"request id too long", sessions.CreateRequest{RequestID: strings.Repeat("n", 65)}, &sessions.InvalidError{Field: "request_id"}},
+		{"no such cluster", sessions.CreateRequest{Cluster: "none"}, sessions.ErrNoCluster},
+		{"name taken", sessions.CreateRequest{Name: "taken"}, sessions.ErrNameTaken},
+	} {
+		_, err := m.Create(t.Context(), ann, c.r)
+		var want, got *sessions.InvalidError
+		if errors.As(c.want, &want) {
+			if !errors.As(err, &got) || got.Field != want.Field {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		} else if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+	longest := strings.Repeat("n", 60) + " -_9"
+	if s := m.create(t, ann, longest); s.Name != longest {
+		t.Errorf("made %+v", s)
+	}
+}

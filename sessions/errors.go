@@ -1,0 +1,66 @@
+package sessions
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The decisions a caller can take. Each is met with errors.Is.
+var (
+	// ErrNotFound: the registry has no such session. The outside must not learn
+	// it apart from ErrDenied.
+	ErrNotFound = errors.New("no such session")
+	// ErrClosed: the session is closed, for ever.
+	ErrClosed = errors.New("session is closed")
+	// ErrFailed: the session's cluster could not be had. See FailedError.
+	ErrFailed = errors.New("session has failed")
+	// ErrPending: the caller's time was over before the session was active.
+	ErrPending = errors.New("session is not active yet")
+	// ErrDenied: the session is not the caller's, or there is none.
+	ErrDenied = errors.New("not permitted")
+	// ErrNameTaken: the owner has a session of that name which is not closed. It
+	// may be a failed one: that keeps its name too until it is closed.
+	ErrNameTaken = errors.New("session name is taken")
+	// ErrNoCluster: no cluster of that name is configured.
+	ErrNoCluster = errors.New("no such cluster")
+	// ErrClusterNotActive: the cluster did not answer its probe, and the session
+	// that was made for it has failed. See ClusterError.
+	ErrClusterNotActive = errors.New("cluster is not active")
+	// ErrForeignSpark: the Spark session id is bound to another session.
+	ErrForeignSpark = errors.New("spark session id is bound to another session")
+	// ErrTooManyBound: the session has as many Spark session ids as one may have.
+	ErrTooManyBound = errors.New("too many spark sessions in one session")
+	// ErrConflict: the record is not in the state or generation that a
+	// transition named, or the table does not know the transition.
+	ErrConflict = errors.New("session has changed meanwhile")
+	// ErrUnavailable: the registry did not answer. Nothing is known, nothing is guessed.
+	ErrUnavailable = errors.New("session registry is unavailable")
+)
+
+// FailedError says which session failed and why. It is an ErrFailed: waiting does
+// not help, the session is to be closed and a new one created.
+type FailedError struct {
+	Session ID
+	Reason  string
+}
+
+func (e *FailedError) Error() string        { return ErrFailed.Error() + ": " + e.Reason }
+func (e *FailedError) Is(target error) bool { return target == ErrFailed }
+
+// ClusterError says which cluster did not answer and why. It is an ErrClusterNotActive.
+type ClusterError struct {
+	Cluster string
+	// Session is the record that was left in state failed.
+	Session ID
+	Reason  string
+}
+
+func (e *ClusterError) Error() string {
+	return fmt.Sprintf("cluster %q is not active: %s", e.Cluster, e.Reason)
+}
+func (e *ClusterError) Is(target error) bool { return target == ErrClusterNotActive }
+
+// InvalidError says which field of a request is wrong and what is wrong with it.
+type InvalidError struct{ Field, Problem string }
+
+func (e *InvalidError) Error() string { return e.Field + " " + e.Problem }

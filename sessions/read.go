@@ -1,0 +1,235 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// missingFor is how long a session that was not found is not asked for again.
+	missingFor = time.Second
+	// maxMissing bounds how many such ids are remembered.
+	maxMissing = 4096
+)
+
+// readShared reads one record; callers that ask at the same time share one read.
+func (r *Resolver) readShared(ctx context.Context, id ID) (*snapshot, error) {
+	r.mu.Lock()
+	if s, err := r.settled(id); s != nil || err != nil {
+		r.mu.Unlock()
+		return s, err
+	}
+	if c := r.reads[id]; c != nil {
+		r.mu.Unlock()
+		select {
+		case <-c.done:
+			return c.snap, c.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	c := &read{done: make(chan struct{})}
+	r.reads[id] = c
+	r.mu.Unlock()
+
+	c.snap, c.err = r.read(ctx, id)
+
+	r.mu.Lock()
+	delete(r.reads, id)
+	r.mu.Unlock()
+	close(c.done)
+	return c.snap, c.err
+}
+
+// settled answers without the registry where that can be done: closed is final,
+// failed is believed as long as active would be, and what was not found a moment
+// ago is not asked for again. Under mu.
+func (r *Resolver) settled(id ID) (*snapshot, error) {
+	if e := r.known[id]; e != nil {
+		s := e.snapshot.Load()
+		if s.session.State == Closed || s.session.State == Failed && r.trusted(e) {
+			return s, nil
+		}
+	}
+	if until, ok := r.missing[id]; ok {
+		if r.elapsed() < until {
+			return nil, ErrNotFound
+		}
+		delete(r.missing, id)
+	}
+	return nil, nil
+}
+
+// read gets one record into the cache. The caller's cancellation does not end
+// it, since others may wait for the same read; ReadTimeout does.
+func (r *Resolver) read(ctx context.Context, id ID) (*snapshot, error) {
+	if !r.mayTry() {
+		return nil, ErrUnavailable
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.ReadTimeout)
+	defer cancel()
+	asked := r.elapsed()
+	found, err := r.Directory.Get(ctx, id)
+	r.note(err)
+	if err != nil {
+		return nil, fmt.Errorf("resolve session %s: %w", id, err)
+	}
+	if len(found) == 0 {
+		r.rememberMissing(id)
+		return nil, ErrNotFound
+	}
+	bound, err := r.readBound(ctx, found[0])
+	if err != nil {
+		return nil, err
+	}
+	return r.apply(found[0], bound, asked, true), nil
+}
+
+// readBound reads what is bound to a session that comes into the cache. Later
+// the cache hears of bindings by its own Bind.
+func (r *Resolver) readBound(ctx context.Context, s Session) ([]SparkID, error) {
+	if s.State == Closed || r.table.get(s.ID) != nil {
+		return nil, nil
+	}
+	bound, err := r.Directory.Bound(ctx, s.ID)
+	r.note(err)
+	if err != nil {
+		return nil, fmt.Errorf("resolve session %s: %w", s.ID, err)
+	}
+	return bound, nil
+}
+
+// note counts failures of the registry in a row.
+func (r *Resolver) note(err error) {
+	if !errors.Is(err, ErrUnavailable) {
+		if r.failures.Swap(0) >= 2 {
+			r.Logger.Info("session registry is back")
+		}
+		return
+	}
+	r.nextTry.Store(int64(r.elapsed() + r.Recheck))
+	if r.failures.Add(1) == 2 {
+		r.Logger.Error("session registry is away: known sessions go on",
+			zap.Duration("grace", r.Grace), zap.Error(err))
+	}
+}
+
+// mayTry lets one read in each Recheck go to a registry that is away, so that
+// a hung registry gathers no waiting requests.
+func (r *Resolver) mayTry() bool {
+	if !r.away() {
+		return true
+	}
+	next, now := r.nextTry.Load(), int64(r.elapsed())
+	return now >= next && r.nextTry.CompareAndSwap(next, now+int64(r.Recheck))
+}
+
+func (r *Resolver) rememberMissing(id ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for old := range r.missing { // any will do: they are all gone in a second
+		if len(r.missing) < maxMissing {
+			break
+		}
+		delete(r.missing, old)
+	}
+	r.missing[id] = r.elapsed() + missingFor
+}
+
+// apply puts a record that was asked for at that time into the cache, unless a
+// newer one is there, and returns what stands then. insert says that a session
+// which is not in the cache comes into it.
+func (r *Resolver) apply(s Session, bound []SparkID, asked time.Duration, insert bool) *snapshot {
+	r.mu.Lock()
+	e := r.known[s.ID]
+	if e == nil {
+		e = r.insert(s, bound, asked, insert)
+		r.mu.Unlock()
+		return e.snapshot.Load()
+	}
+	old := e.snapshot.Load()
+	if s.Revision < old.session.Revision {
+		r.mu.Unlock()
+		return old
+	}
+	e.confirmed.Store(max(e.confirmed.Load(), int64(asked)))
+	if s.Revision == old.session.Revision {
+		r.mu.Unlock()
+		return old
+	}
+	now := r.snapshotOf(s, e.live)
+	e.snapshot.Store(now)
+	r.mu.Unlock()
+
+	close(old.replaced)
+	if ended(now.err) && !ended(old.err) {
+		r.end(s.ID, now.err)
+	}
+	return now
+}
+
+// insert makes an entry, and keeps it unless it may not or the cache is full of
+// sessions with open streams. Under mu.
+func (r *Resolver) insert(s Session, bound []SparkID, asked time.Duration, keep bool) *entry {
+	e := &entry{id: s.ID, live: newLive(bound), lastUsed: asked}
+	e.used.Store(true)
+	e.confirmed.Store(int64(asked))
+	e.snapshot.Store(r.snapshotOf(s, e.live))
+	if keep && (len(r.known) < r.MaxKnown || r.makeRoom()) {
+		r.known[s.ID] = e
+		r.table.put(e)
+	}
+	return e
+}
+
+// makeRoom drops some session without open streams. Under mu.
+func (r *Resolver) makeRoom() bool {
+	tries := 16
+	for _, e := range r.known {
+		if e.live.streams.Load() == 0 {
+			r.drop(e)
+			return true
+		}
+		if tries--; tries == 0 {
+			break
+		}
+	}
+	return false
+}
+
+func (r *Resolver) drop(e *entry) {
+	delete(r.known, e.id)
+	r.table.remove(e.id)
+}
+
+// snapshotOf says what a record means to a caller.
+func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
+	snap := &snapshot{session: s, replaced: make(chan struct{})}
+	switch s.State {
+	case Active:
+		cluster, err := r.Clusters.Get(s.Cluster)
+		if err != nil {
+			snap.err = err
+			return snap
+		}
+		snap.route = &Route{Session: s, Cluster: cluster, live: l}
+	case Closed:
+		snap.err = ErrClosed
+	case Failed:
+		snap.err = &FailedError{Session: s.ID, Reason: s.Reason}
+	default: // pending; idle, which something else wakes
+		snap.err = ErrPending
+	}
+	return snap
+}
+
+func ended(err error) bool { return errors.Is(err, ErrClosed) || errors.Is(err, ErrFailed) }
+
+func (r *Resolver) end(id ID, why error) {
+	r.Logger.Info("session ended", zap.String("session", string(id)), zap.Error(why))
+	r.OnEnd(id, why)
+}

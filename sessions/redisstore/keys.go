@@ -1,0 +1,40 @@
+package redisstore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// keys makes the names of the keys that doc.go lists.
+type keys struct{ prefix string }
+
+func (k keys) session(id sessions.ID) string { return k.prefix + ":s:{" + string(id) + "}" }
+
+func (k keys) bound(id sessions.ID) string { return k.session(id) + ":bound" }
+
+func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
+
+func (k keys) owner(org, owner string) string { return k.prefix + ":o:{" + tag(org, owner) + "}" }
+
+func (k keys) names(org, owner string) string { return k.owner(org, owner) + ":names" }
+
+func (k keys) owned(org, owner string) string { return k.owner(org, owner) + ":ids" }
+
+func (k keys) request(org, owner, id string) string { return k.owner(org, owner) + ":r:" + id }
+
+func (k keys) organisation(org string) string { return k.prefix + ":g:{" + tag(org) + "}:ids" }
+
+func (k keys) changes() string { return k.prefix + ":changes" }
+
+// tag hashes names that come from outside: any length, any characters. The
+// length before each keeps ("ab", "c") apart from ("a", "bc").
+func tag(names ...string) string {
+	h := sha256.New()
+	for _, n := range names {
+		h.Write([]byte{byte(len(n) >> 8), byte(len(n))})
+		h.Write([]byte(n))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

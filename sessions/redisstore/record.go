@@ -1,0 +1,94 @@
+package redisstore
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// recordVersion is written into every record. A change that an older Sconce
+// would misread makes it 2; records of a higher version than known are not read.
+const recordVersion = 1
+
+// The fields of a record. Times are in milliseconds since 1970; an absent field
+// is the zero value.
+const (
+	fieldVersion    = "v"
+	fieldName       = "name"
+	fieldOwner      = "owner"
+	fieldOrg        = "org"
+	fieldCluster    = "cluster"
+	fieldState      = "state"
+	fieldReason     = "reason"
+	fieldGeneration = "generation"
+	fieldRevision   = "revision"
+	fieldCreated    = "created"
+	fieldChanged    = "changed"
+	fieldClosed     = "closed"
+)
+
+// encode returns a new record as field, value, field, value. Generation and
+// revision are the scripts' business.
+func encode(s sessions.Session) []any {
+	return []any{
+		fieldVersion, recordVersion,
+		fieldName, s.Name,
+		fieldOwner, s.Owner,
+		fieldOrg, s.Org,
+		fieldCluster, s.Cluster,
+		fieldState, string(s.State),
+		fieldReason, s.Reason,
+		fieldGeneration, s.Generation,
+		fieldRevision, 1,
+		fieldCreated, s.CreatedAt.UnixMilli(),
+		fieldChanged, s.CreatedAt.UnixMilli(),
+	}
+}
+
+func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
+	d := decoder{fields: f}
+	if v := d.number(fieldVersion); d.err == nil && v > recordVersion {
+		return sessions.Session{}, fmt.Errorf("record of session %s has version %d, this Sconce knows %d: upgrade it", id, v, recordVersion)
+	}
+	s := sessions.Session{
+		ID: id, Name: f[fieldName], Owner: f[fieldOwner], Org: f[fieldOrg], Cluster: f[fieldCluster],
+		State: sessions.State(f[fieldState]), Reason: f[fieldReason],
+		Generation: d.number(fieldGeneration), Revision: d.number(fieldRevision),
+		CreatedAt: d.time(fieldCreated), ChangedAt: d.time(fieldChanged), ClosedAt: d.time(fieldClosed),
+	}
+	if d.err != nil {
+		return s, fmt.Errorf("record of session %s: %w", id, d.err)
+	}
+	if !s.State.Valid() {
+		return s, fmt.Errorf("record of session %s: unknown state %q", id, s.State)
+	}
+	return s, nil
+}
+
+// decoder reads numbers and keeps the first error.
+type decoder struct {
+	fields map[string]string
+	err    error
+}
+
+func (d *decoder) number(field string) uint64 {
+	v := d.fields[field]
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil && d.err == nil {
+		d.err = fmt.Errorf("field %s: %w", field, err)
+	}
+	return n
+}
+
+func (d *decoder) time(field string) time.Time {
+	ms := d.number(field)
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms)).UTC()
+}

@@ -1,0 +1,121 @@
+package redisstore
+
+import "github.com/redis/go-redis/v9"
+
+// Each script runs whole or not at all, and all its KEYS share one hash tag.
+
+// reserve gives a name of an owner to a new session and lists the session.
+//
+//	KEYS[1] names    KEYS[2] the owner's index    KEYS[3] the request's key
+//	ARGV[1] name     ARGV[2] session
+//	ARGV[3] how long to remember the request, ms; 0 = there is no request id
+//	ARGV[4] session from which the name may be taken over, or ""
+//
+// Returns {"new", session}; {"again", session} if the request is remembered;
+// {"taken", session} if an other one has the name.
+var reserve = redis.NewScript(`
+if ARGV[3] ~= '0' then
+  local first = redis.call('GET', KEYS[3])
+  if first then return {'again', first} end
+end
+local holder = redis.call('HGET', KEYS[1], ARGV[1])
+if holder and holder ~= ARGV[2] and holder ~= ARGV[4] then return {'taken', holder} end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], 0, ARGV[2])
+if ARGV[3] ~= '0' then redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3]) end
+return {'new', ARGV[2]}
+`)
+
+// release takes a name back from a session that is closed.
+//
+//	KEYS[1] names    ARGV[1] name    ARGV[2] session
+//
+// Returns 1 if the session had the name, else 0.
+var release = redis.NewScript(`
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])
+`)
+
+// record writes a new record, or leaves the one that is there.
+//
+//	KEYS[1] record    ARGV field, value, field, value ...
+//
+// Returns the record that is there now, as field, value, ...
+var record = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+return redis.call('HGETALL', KEYS[1])
+`)
+
+// transition changes the state of a session and tells everybody.
+//
+//	KEYS[1] record    KEYS[2] the session's set of bound Spark ids
+//	ARGV[1] session   ARGV[2] state it must be in, "" = any that is not closed
+//	ARGV[3] generation it must have, not compared where ARGV[2] is ""
+//	ARGV[4] new state ARGV[5] reason    ARGV[6] time of the change, ms
+//	ARGV[7] how long a closed session is kept, ms    ARGV[8] channel
+//
+// Returns {"done", record}, {"missing"}, {"closed"} or {"conflict"}. Closing a
+// closed session changes nothing and returns {"done", record}.
+var transition = redis.NewScript(`
+local have = redis.call('HMGET', KEYS[1], 'state', 'generation')
+if not have[1] then return {'missing'} end
+if have[1] == 'closed' then
+  if ARGV[4] == 'closed' then return {'done', redis.call('HGETALL', KEYS[1])} end
+  return {'closed'}
+end
+if ARGV[2] ~= '' and (have[1] ~= ARGV[2] or have[2] ~= ARGV[3]) then return {'conflict'} end
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'reason', ARGV[5], 'changed', ARGV[6])
+if ARGV[4] == 'active' then redis.call('HINCRBY', KEYS[1], 'generation', 1) end
+local revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
+if ARGV[4] == 'closed' then
+  redis.call('HSET', KEYS[1], 'closed', ARGV[6])
+  redis.call('PEXPIRE', KEYS[1], ARGV[7])
+  redis.call('PEXPIRE', KEYS[2], ARGV[7])
+end
+local generation = redis.call('HGET', KEYS[1], 'generation')
+redis.call('PUBLISH', ARGV[8], ARGV[1] .. ' ' .. ARGV[4] .. ' ' .. generation .. ' ' .. revision)
+return {'done', redis.call('HGETALL', KEYS[1])}
+`)
+
+// claim gives a Spark id to a session if nobody has it.
+//
+//	KEYS[1] binding    ARGV[1] session
+//
+// Returns "new", "own" (it had it already) or "foreign".
+var claim = redis.NewScript(`
+local holder = redis.call('GET', KEYS[1])
+if not holder then
+  redis.call('SET', KEYS[1], ARGV[1])
+  return 'new'
+end
+if holder == ARGV[1] then return 'own' end
+return 'foreign'
+`)
+
+// attach puts a claimed Spark id into the session's set.
+//
+//	KEYS[1] record     KEYS[2] the session's set of bound Spark ids
+//	ARGV[1] Spark id   ARGV[2] how many ids the set may hold
+//
+// Returns "done", "missing", "closed" or "full".
+var attach = redis.NewScript(`
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'missing' end
+if state == 'closed' then return 'closed' end
+if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 'done' end
+if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[2]) then return 'full' end
+redis.call('SADD', KEYS[2], ARGV[1])
+return 'done'
+`)
+
+// unclaim ends a binding, now or later.
+//
+//	KEYS[1] binding    ARGV[1] session    ARGV[2] how long it is kept, ms; 0 = not at all
+//
+// Returns 1 if the session had it, else 0.
+var unclaim = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
+if redis.call('PTTL', KEYS[1]) == -1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 1
+`)

@@ -1,0 +1,45 @@
+package redisstore_test
+
+import (
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9/logging"
+	"go.uber.org/goleak"
+
+	"github.com/sconce-dev/sconce/sessions/redisstore"
+	"github.com/sconce-dev/sconce/sessions/storetest"
+)
+
+func TestMain(m *testing.M) {
+	logging.Disable() // servers are killed here, and the client would say so
+	// The client's dialler to a server that was killed ends up to a second after Close.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
+
+func open(t testing.TB, c redisstore.Config) *redisstore.Store {
+	t.Helper()
+	c.MaxBound = storetest.MaxBound
+	s, err := redisstore.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestConformanceMiniredis(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	storetest.Run(t, func(t *testing.T) storetest.Registry {
+		return open(t, redisstore.Config{Addresses: []string{server.Addr()}})
+	})
+}
+
+func TestConformanceRealRedis(t *testing.T) {
+	t.Parallel()
+	server := storetest.StartRedis(t)
+	storetest.Run(t, func(t *testing.T) storetest.Registry {
+		return open(t, redisstore.Config{Addresses: []string{server.Addr}})
+	})
+}

@@ -1,0 +1,74 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// Transition implements sessions.Store. After a close it frees the name and has
+// the bindings expire; where that fails the session is closed all the same, the
+// error says so, and a second close does the rest.
+func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Transition) (sessions.Session, error) {
+	if !id.Valid() {
+		return sessions.Session{}, sessions.ErrNotFound
+	}
+	if !t.Allowed() {
+		return sessions.Session{}, fmt.Errorf("%w: %s may not become %s", sessions.ErrConflict, t.From, t.To)
+	}
+	got, err := transition.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.bound(id)},
+		string(id), string(t.From), t.Generation, string(t.To), t.Reason, t.At.UnixMilli(),
+		s.keep.Milliseconds(), s.keys.changes()).Slice()
+	if err != nil {
+		return sessions.Session{}, unavailable(err)
+	}
+	now, err := outcome(id, got)
+	if err != nil || t.To != sessions.Closed {
+		return now, err
+	}
+	if err := s.afterClose(ctx, now); err != nil {
+		return now, fmt.Errorf("session %s is closed, but not tidied up: %w", id, err)
+	}
+	return now, nil
+}
+
+// outcome reads what the transition script returned.
+func outcome(id sessions.ID, got []any) (sessions.Session, error) {
+	if len(got) == 0 {
+		return sessions.Session{}, errors.New("transition script: no answer")
+	}
+	switch got[0] {
+	case "missing":
+		return sessions.Session{}, sessions.ErrNotFound
+	case "closed":
+		return sessions.Session{}, sessions.ErrClosed
+	case "conflict":
+		return sessions.Session{}, sessions.ErrConflict
+	}
+	list, _ := got[len(got)-1].([]any)
+	fields := make([]string, len(list))
+	for i, v := range list {
+		fields[i], _ = v.(string)
+	}
+	return decode(id, pairs(fields))
+}
+
+// afterClose does what lies under other hash tags than the session's.
+func (s *Store) afterClose(ctx context.Context, closed sessions.Session) error {
+	names := s.keys.names(closed.Org, closed.Owner)
+	if err := release.Run(ctx, s.rdb, []string{names}, closed.Name, string(closed.ID)).Err(); err != nil {
+		return unavailable(err)
+	}
+	bound, err := s.Bound(ctx, closed.ID)
+	if err != nil {
+		return err
+	}
+	for _, spark := range bound {
+		if err := s.unclaim(ctx, closed.ID, spark, s.keep+bindingsOutlive); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package sessions
+
+import (
+	"slices"
+	"time"
+)
+
+// State is where a session is in its life.
+type State string
+
+const (
+	// Pending: recorded; its cluster has not answered yet.
+	Pending State = "pending"
+	// Active: its cluster answered; requests go through.
+	Active State = "active"
+	// Idle: unused for so long that its cluster may be away; the next request wakes it.
+	Idle State = "idle"
+	// Closed: ended by its owner, an admin or a limit. Final.
+	Closed State = "closed"
+	// Failed: its cluster could not be had; Session.Reason says why.
+	Failed State = "failed"
+)
+
+// transitions is the one table of what may become what. Nothing else in the
+// project decides it, and no state changes but by Store.Transition.
+var transitions = map[State][]State{
+	Pending: {Active, Failed, Closed},
+	Active:  {Idle, Failed, Closed},
+	Idle:    {Active, Failed, Closed},
+	Failed:  {Closed},
+	Closed:  {},
+}
+
+// Valid says whether s is a state of the table.
+func (s State) Valid() bool {
+	_, ok := transitions[s]
+	return ok
+}
+
+// May says whether a session in state s may become to.
+func (s State) May(to State) bool { return slices.Contains(transitions[s], to) }
+
+// Transition is one step of a session from state to state. It is compared with
+// the record and done at once: where From or Generation is not what the record
+// holds, nothing changes.
+type Transition struct {
+	// From is the state the caller believes in. Close leaves it empty: a
+	// session may be closed from every state.
+	From State
+	// Generation is the one the caller believes in; not compared on a close.
+	Generation uint64
+	To         State
+	// Reason goes into Session.Reason.
+	Reason string
+	// At is the time of the change.
+	At time.Time
+}
+
+// CloseAt is the transition that closes a session, whatever its state.
+func CloseAt(at time.Time, reason string) Transition {
+	return Transition{To: Closed, Reason: reason, At: at}
+}
+
+// Allowed says whether the table knows this transition.
+func (t Transition) Allowed() bool {
+	if t.To == Closed && t.From == "" {
+		return true
+	}
+	return t.From.May(t.To)
+}

@@ -1,0 +1,81 @@
+package sessions
+
+import "context"
+
+// Store is the registry as the Manager needs it. Every method may also return
+// ErrUnavailable. What it returned stays true for nobody: compare and set with
+// Transition.
+type Store interface {
+	// Create records s and returns the record. If this owner already created a
+	// session with the same requestID ("" = none), that record is returned as it
+	// is now and nothing is written. ErrNameTaken.
+	Create(ctx context.Context, s Session, requestID string) (Session, error)
+
+	// Get returns the records of those ids that have one, in the order of ids.
+	Get(ctx context.Context, ids ...ID) ([]Session, error)
+
+	// List returns one page of an owner's or an organisation's sessions, the
+	// newest first.
+	List(ctx context.Context, q Query) (Page, error)
+
+	// Transition does t in one step and returns the new record. ErrNotFound;
+	// ErrClosed where t would leave state closed; ErrConflict where state or
+	// generation differ or the table forbids t. Closing a closed session does
+	// nothing and is no error.
+	Transition(ctx context.Context, id ID, t Transition) (Session, error)
+
+	// Bound returns the Spark session ids bound to a session, open or closed.
+	Bound(ctx context.Context, id ID) ([]SparkID, error)
+}
+
+// Directory is the registry as the Resolver needs it. Every method may also
+// return ErrUnavailable.
+type Directory interface {
+	// Get is Store.Get.
+	Get(ctx context.Context, ids ...ID) ([]Session, error)
+
+	// Bound is Store.Bound.
+	Bound(ctx context.Context, id ID) ([]SparkID, error)
+
+	// Bind gives spark to the session unless another session has it: first use
+	// binds. Repeating it is no error. ErrForeignSpark, ErrNotFound, ErrClosed,
+	// ErrTooManyBound.
+	Bind(ctx context.Context, id ID, spark SparkID) error
+
+	// Watch calls ready once it is sure to hear of every change, then changed for
+	// each, until ctx ends or the connection is lost; what happened meanwhile is
+	// lost too. It always returns an error.
+	Watch(ctx context.Context, ready func(), changed func(Change)) error
+}
+
+// Change is the news that a session's state changed.
+type Change struct {
+	ID         ID
+	State      State
+	Generation uint64
+	Revision   uint64
+}
+
+// Query selects sessions to list.
+type Query struct {
+	// Org must be set.
+	Org string
+	// Owner narrows the list to one owner; "" = the whole organisation.
+	Owner string
+	// Name narrows it to the open session of that name; it needs an Owner.
+	Name string
+	// Closed: closed sessions too.
+	Closed bool
+	// After continues behind this id, from Page.Next; "" = from the newest.
+	After ID
+	// Limit is the most sessions a page holds; it must be above 0.
+	Limit int
+}
+
+// Page is one page of a list. It may hold fewer sessions than the limit, even
+// none, with more to come.
+type Page struct {
+	Sessions []Session
+	// Next is the Query.After of the following page; "" = this is the last.
+	Next ID
+}

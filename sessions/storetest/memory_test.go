@@ -1,0 +1,16 @@
+package storetest_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConformanceMemory(t *testing.T) {
+	memory := storetest.NewMemory()
+	storetest.Run(t, func(*testing.T) storetest.Registry { return memory })
+}
