@@ -1,0 +1,263 @@
+// Package gateway wires a whole Sconce around the fakes of package proxytest: the
+// port, the relay, the router, the registry in a Redis of its own, and a fake
+// engine behind it, all in the test's process.
+//
+//	raw or real client -- TCP, TLS or not --> proxy.Port --> relay.Server --> proxy.Router
+//	                                                                              |
+//	proxytest.Spark  <------------------- relay.Backend <-------------------------+
+//	                                              sessions.Resolver --> redisstore --> miniredis
+//
+// Usage:
+//
+//	g := gateway.Start(t, gateway.Config{})
+//	id := g.Session("alice", sessions.Active)
+//	c := g.Client(proxytest.PeerConfig{})
+//	c.Open(proxytest.Call(path, g.Credentials(id, "alice")...), false)
+//	g.Spark.Calls("")
+//
+// It is a package of its own because it imports proxy and proxy/relay, whose own
+// tests use proxytest. It is not the wiring that is shipped (cmd/sconce has that):
+// there is no configuration file, no admin listener and no control service.
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sconce-dev/sconce/proxy"
+	"github.com/sconce-dev/sconce/proxy/proxytest"
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+	"github.com/sconce-dev/sconce/sessions/redisstore"
+)
+
+// Config says what is to differ from the defaults of the parts.
+type Config struct {
+	// Spark configures the fake engine.
+	Spark proxytest.SparkConfig
+	// Dial connects to the engine in place of the fake one; nil = the fake one, over loopback.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// Limits are the relay's, on both sides.
+	Limits relay.Limits
+	// MaxMessage bounds a request message, in bytes; 0 = no bound.
+	MaxMessage uint64
+	// HoldTimeout and UnaryHold are proxy.RouterConfig's; 0 = its defaults.
+	HoldTimeout, UnaryHold time.Duration
+	// HandshakeTimeout is proxy.PortConfig's; 0 = 5 s.
+	HandshakeTimeout time.Duration
+	// Plaintext: the port has no certificate.
+	Plaintext bool
+	// Logger; nil = none.
+	Logger *zap.Logger
+}
+
+// Cluster is the name of the one cluster, and Token its pre-shared token.
+const (
+	Cluster = "fake"
+	Token   = "pre-shared-token-of-the-engine"
+)
+
+// Gateway is a running Sconce.
+type Gateway struct {
+	// Spark is the engine, unless Config.Dial put another in its place.
+	Spark *proxytest.Spark
+	// Keys makes tokens that the gateway believes.
+	Keys *proxytest.Keys
+	// Certs are those of the port.
+	Certs *proxytest.Certs
+	// Redis is the registry's server.
+	Redis *miniredis.Miniredis
+	// Store is the registry.
+	Store *redisstore.Store
+	// Relay serves the port's HTTP/2.
+	Relay *relay.Server
+	// Router decides about streams.
+	Router *proxy.Router
+
+	t        testing.TB
+	listener net.Listener
+	run      []func(context.Context) error
+	finish   []func()
+}
+
+// Start wires and runs a gateway until the test ends.
+func Start(t testing.TB, cfg Config) *Gateway {
+	t.Helper()
+	g := &Gateway{t: t, Keys: proxytest.NewKeys(t, nil), Certs: proxytest.NewCerts(t), Redis: miniredis.RunT(t)}
+	cfg.Spark.Token = Token
+	g.Spark = proxytest.StartSpark(t, cfg.Spark)
+	if cfg.Dial == nil {
+		cfg.Dial = g.Spark.DialTCP
+	}
+	g.wire(cfg)
+	g.serve()
+	return g
+}
+
+func (g *Gateway) must(err error) {
+	g.t.Helper()
+	if err != nil {
+		g.t.Fatalf("gateway: %v", err)
+	}
+}
+
+// wire builds the parts, in the order of cmd/sconce.
+func (g *Gateway) wire(cfg Config) {
+	g.t.Helper()
+	clusters, err := sessions.NewClusters([]sessions.Cluster{{Name: Cluster, Address: "engine.test:15002", Token: Token}})
+	g.must(err)
+	g.Store, err = redisstore.New(redisstore.Config{Addresses: []string{g.Redis.Addr()}})
+	g.must(err)
+	live := proxy.NewLive()
+	resolver, err := sessions.NewResolver(sessions.ResolverConfig{Directory: g.Store, Clusters: clusters, OnEnd: live.End})
+	g.must(err)
+	own, services := g.ownServices(cfg.Limits)
+	engines := &proxy.EngineDialer{Limits: cfg.Limits, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return cfg.Dial(ctx) }}
+	g.Router, err = proxy.NewRouter(proxy.RouterConfig{
+		Verifier: g.Keys.Verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
+		MaxMessage: cfg.MaxMessage, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
+	})
+	g.must(err)
+	g.Relay, err = relay.NewServer(relay.ServerConfig{Router: g.Router, Limits: cfg.Limits, Logger: cfg.Logger})
+	g.must(err)
+	port := g.port(cfg, own)
+	g.listener = proxytest.TCP(g.t)
+	g.run = append(g.run, resolver.Run, own.Run, g.Router.Run,
+		func(ctx context.Context) error { return port.Serve(ctx, g.listener) })
+}
+
+// ownServices are grpc.health.v1 and the pages.
+func (g *Gateway) ownServices(limits relay.Limits) (*proxy.Own, []proxy.Service) {
+	g.t.Helper()
+	own, err := proxy.NewOwn(proxy.OwnConfig{Ready: proxy.NewReady()})
+	g.must(err)
+	rpc, err := relay.NewBackend(relay.BackendConfig{Name: "own grpc", Dial: own.DialGRPC, Limits: limits})
+	g.must(err)
+	pages, err := relay.NewBackend(relay.BackendConfig{Name: "own http", Dial: own.DialHTTP, Limits: limits})
+	g.must(err)
+	g.finish = append(g.finish, rpc.Close, pages.Close)
+	var list []proxy.Service
+	for _, name := range own.Services() {
+		list = append(list, proxy.Service{Name: name, Prefix: "/" + name + "/", Backend: rpc, GRPC: true})
+	}
+	return own, append(list, proxy.Service{Name: "http", Prefix: "/", Backend: pages})
+}
+
+func (g *Gateway) port(cfg Config, own *proxy.Own) *proxy.Port {
+	g.t.Helper()
+	refusing, err := relay.NewServer(relay.ServerConfig{Router: proxy.Plaintext{}})
+	g.must(err)
+	pc := proxy.PortConfig{
+		HTTP2: g.Relay.ServeConn, Plain: refusing.ServeConn, HTTP1: own.ServeHTTP1,
+		RequireTLS: true, HandshakeTimeout: cfg.HandshakeTimeout, Logger: cfg.Logger,
+	}
+	if pc.HandshakeTimeout == 0 {
+		pc.HandshakeTimeout = 5 * time.Second
+	}
+	if !cfg.Plaintext {
+		certs, err := proxy.NewCertificates(proxy.CertificatesConfig{Cert: g.Certs.CertFile, Key: g.Certs.KeyFile})
+		g.must(err)
+		pc.TLS = certs.TLS()
+	}
+	port, err := proxy.NewPort(pc)
+	g.must(err)
+	return port
+}
+
+// serve runs the parts, and ends them with the test: the relay first, since
+// what runs needs the others.
+func (g *Gateway) serve() {
+	ctx, stop := context.WithCancel(context.Background())
+	var group errgroup.Group
+	for _, run := range g.run {
+		group.Go(func() error { return run(ctx) })
+	}
+	g.t.Cleanup(func() {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := g.Relay.Shutdown(now); err != nil && !errors.Is(err, context.Canceled) {
+			g.t.Errorf("gateway: shut the relay down: %v", err)
+		}
+		stop()
+		if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+			g.t.Errorf("gateway: %v", err)
+		}
+		for _, f := range g.finish {
+			f()
+		}
+		g.must(g.Store.Close())
+	})
+}
+
+// Addr is where the port listens, on loopback.
+func (g *Gateway) Addr() string { return g.listener.Addr().String() }
+
+// Dial connects to the port.
+func (g *Gateway) Dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", g.Addr())
+}
+
+// DialTLS connects to the port by TLS.
+func (g *Gateway) DialTLS(ctx context.Context) (net.Conn, error) {
+	d := tls.Dialer{Config: g.Certs.Client}
+	return d.DialContext(ctx, "tcp", g.Addr())
+}
+
+// Client connects a raw client in plaintext.
+func (g *Gateway) Client(cfg proxytest.PeerConfig) *proxytest.Peer {
+	g.t.Helper()
+	conn, err := g.Dial(g.t.Context())
+	g.must(err)
+	return proxytest.Client(g.t, conn, cfg)
+}
+
+// Session makes a session of owner, in organisation "acme", in that state.
+func (g *Gateway) Session(owner string, state sessions.State) sessions.ID {
+	g.t.Helper()
+	now := time.Now()
+	id, err := sessions.NewID(now, rand.Reader)
+	g.must(err)
+	_, err = g.Store.Create(g.t.Context(), sessions.Session{
+		ID: id, Name: string(id), Owner: owner, Org: "acme", Cluster: Cluster, State: sessions.Pending, CreatedAt: now, ChangedAt: now,
+	}, "")
+	g.must(err)
+	for _, step := range map[sessions.State][]sessions.State{
+		sessions.Active: {sessions.Active},
+		sessions.Failed: {sessions.Failed},
+		sessions.Closed: {sessions.Closed},
+		sessions.Idle:   {sessions.Active, sessions.Idle},
+	}[state] {
+		g.Move(id, step)
+	}
+	return id
+}
+
+// Move changes the state of a session.
+func (g *Gateway) Move(id sessions.ID, to sessions.State) {
+	g.t.Helper()
+	list, err := g.Store.Get(g.t.Context(), id)
+	g.must(err)
+	if len(list) != 1 {
+		g.t.Fatalf("gateway: no session %s", id)
+	}
+	_, err = g.Store.Transition(g.t.Context(), id, sessions.Transition{
+		From: list[0].State, Generation: list[0].Generation, To: to, At: time.Now(),
+	})
+	g.must(err)
+}
+
+// Credentials are the header fields of a client of a session, as name and
+// value pairs for proxytest.Call.
+func (g *Gateway) Credentials(id sessions.ID, owner string) []string {
+	return []string{"authorization", "Bearer " + g.Keys.Session(string(id), owner), "x-session-id", string(id)}
+}
