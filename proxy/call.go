@@ -1,0 +1,259 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// method is a method of Spark Connect and how the router treats it.
+type method struct {
+	*Method
+	number int // in the tally
+	// starts: it starts an operation. Its clients take UNAVAILABLE for a broken
+	// result and ask for the rest of it, so it is held rather than refused.
+	starts bool
+	// patient: its clients cannot repeat it by themselves, so it waits longer.
+	patient bool
+}
+
+func newMethod(m *Method, number int) *method {
+	starts := m.Shape == ServerStream && !m.Reattaches
+	return &method{Method: m, number: number, starts: starts, patient: starts || m.Shape == ClientStream}
+}
+
+// call is one Spark Connect stream that was let in: all that it costs in memory
+// here, in one piece.
+type call struct {
+	stamp
+	liveStream
+
+	router *Router
+	stream stream
+	method *method
+	to     *admission
+	began  time.Time
+	// whole: the engine was given the end of the request, so it may run. Before
+	// that it can't, since the stamp goes out with the end.
+	whole atomic.Bool
+}
+
+func newCall(r *Router, s stream, m *method) *call {
+	c := &call{router: r, stream: s, method: m, began: r.now()}
+	c.liveStream.stream = s
+	return c
+}
+
+// enter counts the stream in where a leads. ok is false where it may not go
+// there: ended says why, or else a has been swept away.
+func (c *call) enter(a *admission) (ended *relay.Reply, ok bool) {
+	if !a.engine.use() {
+		return nil, false
+	}
+	ended, ok = a.streams.join(&c.liveStream)
+	if ended != nil || !ok {
+		a.engine.release()
+		return ended, false
+	}
+	c.to = a
+	a.route.StreamOpened()
+	c.router.tally.start(c.method.number)
+	c.begin(&c.router.stamps, a.user, c.method.Method, c)
+	return nil, true
+}
+
+// Edit is part of relay.Call.
+func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
+	v := c.stamp.Edit(p, end, e)
+	if end && v == relay.Pass {
+		c.whole.Store(true)
+	}
+	return v
+}
+
+// Broken is part of relay.Call: the engine failed. What clients make of the
+// answer decides it. UNAVAILABLE has an operation taken up again by
+// ReattachExecute, or, by clients older than 3.5, run again from the start while
+// the rows that came are kept: it is for operations that can be taken up again,
+// and for requests of which nothing ran.
+func (c *call) Broken(b relay.Break) *relay.Reply {
+	a, session := c.to, string(c.to.route.Session.ID)
+	if !b.Dialed {
+		c.router.resolver.ReportFailure(a.route.Session.ID, a.route.Session.Generation)
+	}
+	row := refuseEngineLost
+	switch ran := c.mayHaveRun(b); {
+	case errors.Is(b.Err, relay.ErrMessageTooLong):
+		row = refuseResultSize
+	case ran && c.reattachable():
+		row = refuseEngineBreak
+	case ran:
+	case !c.method.starts:
+		row = refuseEngineAway
+	case c.operation() != nil:
+		c.router.unstarted.Remember(a.route.Session.ID, c.operation())
+		row = refuseEngineAway
+	default: // the operation_id has not come: what follows could not be told apart
+		row = refuseEngineStart
+	}
+	c.router.tally.refuse(row)
+	return row.With("session", session).Reply()
+}
+
+// mayHaveRun: it is not certain that nothing of the request ran. An engine runs
+// what it got whole, an upload as it comes, and nothing that it refused unseen.
+func (c *call) mayHaveRun(b relay.Break) bool {
+	if b.Headers {
+		return true
+	}
+	return b.Sent && !errors.Is(b.Err, relay.ErrGoAway) && (c.whole.Load() || c.method.Shape == ClientStream)
+}
+
+// Done is part of relay.Call.
+func (c *call) Done(st relay.Stats) {
+	c.leave()
+	c.to.engine.release()
+	c.to.route.StreamEnded()
+	r := c.router
+	r.tally.finish(c.method.number, st)
+	level := r.logAt
+	if st.Err != nil {
+		level = max(level, zapcore.WarnLevel)
+	}
+	if ce := r.log.Check(level, "stream ended"); ce != nil {
+		id := c.to.identity
+		ce.Write(zap.String("method", c.method.Name), zap.String("code", endName(endOf(st))),
+			zap.String("session", id.Session), zap.String("user", id.Subject), zap.String("org", id.Org), zap.String("token", id.TokenID),
+			zap.String("cluster", c.to.route.Cluster.Name), zap.String("spark_session", string(c.spark())),
+			zap.String("operation", printable(string(c.operation()))),
+			zap.Uint64("in", st.In), zap.Uint64("out", st.Out), zap.Duration("took", r.now().Sub(c.began)), zap.Error(st.Err))
+	}
+}
+
+var (
+	// errUnstarted: the operation is one that no engine has seen.
+	errUnstarted = errors.New("operation did not start")
+	// errWaited: the registry was away for as long as the request may wait.
+	errWaited = errors.New("waited for the registry in vain")
+)
+
+// sparkBound is part of stampHost.
+func (c *call) sparkBound(id sessions.SparkID) bool { return c.to.route.Bound(id) }
+
+// sparkBind is part of stampHost. The stream is held meanwhile.
+func (c *call) sparkBind(id sessions.SparkID, answer func(error)) {
+	if refusal := c.router.holds.enter(); refusal != nil {
+		answer(&refusedError{refusal})
+		return
+	}
+	go c.awaitBind(id, answer)
+}
+
+// refusedError carries a row of the table as an error.
+type refusedError struct{ row *Refusal }
+
+func (e *refusedError) Error() string { return "refused: " + e.row.Reason }
+
+// awaitBind asks the registry, again and again where it is away and the client
+// cannot repeat the request by itself.
+func (c *call) awaitBind(id sessions.SparkID, answer func(error)) {
+	r := c.router
+	defer r.holds.leave()
+	ctx, cancel := r.holds.begin(c.stream, c.method)
+	defer cancel()
+	err := c.method.retry(ctx, func() error { return r.resolver.Bind(ctx, c.to.route, id) })
+	if c.method.starts && errors.Is(err, sessions.ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", errWaited, err)
+	}
+	answer(err)
+}
+
+// resume is part of stampHost.
+func (c *call) resume() { c.stream.Resume() }
+
+// operates is part of stampHost. A plan that comes again after its operation was
+// given up for unstarted may start now, and then it must not be denied.
+func (c *call) operates(id []byte) error {
+	if !c.method.starts && !c.method.Reattaches {
+		return nil
+	}
+	if c.router.unstarted.Take(c.to.route.Session.ID, id) && c.method.Reattaches {
+		return errUnstarted
+	}
+	return nil
+}
+
+// refuse is part of stampHost.
+func (c *call) refuse(fault error) *relay.Reply {
+	row, ok := c.refusal(fault)
+	if !ok {
+		row = c.router.internal("check request", c.to.route.Session.ID, fault)
+	}
+	c.router.tally.refuse(row)
+	return row.Reply()
+}
+
+func (c *call) refusal(fault error) (Refusal, bool) {
+	var known *refusedError
+	switch {
+	case errors.As(fault, &known):
+		return *known.row, true
+	case errors.Is(fault, errUnstarted):
+		return refuseOperation, true
+	case errors.Is(fault, errWaited):
+		return refuseHeldTooLong.With("wait", c.router.holds.long.String()), true
+	case errors.Is(fault, context.Canceled):
+		return refuseDraining, true // or the client left, and nobody reads it
+	}
+	if row, ok := refuseBody(fault); ok {
+		return row, true
+	}
+	return refuseRoute(fault, string(c.to.route.Session.ID))
+}
+
+// newSparkID makes the id of a session that a client cloned without naming it.
+func newSparkID() (sessions.SparkID, error) {
+	id, err := uuid.NewRandom()
+	return sessions.SparkID(id.String()), err
+}
+
+// serviceCall is the relay.Call of a stream to one of Sconce's own services:
+// nothing of it is read.
+type serviceCall struct {
+	router  *Router
+	service *service
+	grpc    bool
+}
+
+// serve forwards a stream to one of Sconce's own services.
+func (r *Router) serve(s stream, q *request) {
+	r.tally.start(q.service.number)
+	s.Forward(q.service.backend, q.out, &serviceCall{router: r, service: q.service, grpc: q.grpc})
+}
+
+// Edit is part of relay.Call.
+func (c *serviceCall) Edit(p []byte, _ bool, e *relay.Edits) relay.Verdict {
+	e.Keep(len(p))
+	return relay.Pass
+}
+
+// Broken is part of relay.Call.
+func (c *serviceCall) Broken(b relay.Break) *relay.Reply {
+	c.router.log.Warn("own service failed", zap.String("service", c.service.name), zap.Error(b.Err))
+	c.router.tally.refuse(refuseOwnAway)
+	if c.grpc {
+		return refuseOwnAway.Reply()
+	}
+	return refuseOwnAway.PlainReply()
+}
+
+// Done is part of relay.Call.
+func (c *serviceCall) Done(st relay.Stats) { c.router.tally.finish(c.service.number, st) }

@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// reattachablePlan is an ExecutePlan as clients from 3.5 on send it.
+func reattachablePlan() []byte {
+	options := appendMessage(nil, 1, protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1))
+	m := appendMessage(appendText(nil, 1, sparkUUID), 5, options)
+	return grpcFrame(appendText(m, 6, operationID))
+}
+
+func appendMessage(b []byte, field protowire.Number, m []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), m)
+}
+
+func analyzeFrame() []byte { return grpcFrame(appendText(nil, 1, sparkUUID)) }
+
+// PySpark from 3.5 and the JVM client reattach after UNAVAILABLE, 3.4 runs the
+// plan again and keeps the rows it has; nobody repeats after ABORTED.
+func TestBroken(t *testing.T) {
+	lost := errors.New("connection reset")
+	var (
+		unreached = relay.Break{Err: lost}
+		unsent    = relay.Break{Err: lost, Dialed: true}
+		sent      = relay.Break{Err: lost, Dialed: true, Sent: true}
+		refused   = relay.Break{Err: relay.ErrGoAway, Dialed: true, Sent: true}
+		tooLong   = relay.Break{Err: relay.ErrMessageTooLong, Dialed: true, Sent: true, Headers: true, Data: true}
+		answered  = relay.Break{Err: lost, Dialed: true, Sent: true, Headers: true, Data: true}
+	)
+	for _, tc := range []struct {
+		name   string
+		method string
+		body   []byte
+		whole  bool
+		b      relay.Break
+		reason string
+		code   codes.Code
+		after  bool // ReattachExecute is told to send the plan again
+	}{
+		{"unary, no engine", "AnalyzePlan", analyzeFrame(), true, unreached, "ENGINE_UNREACHABLE", codes.Unavailable, false},
+		{"unary, not sent", "AnalyzePlan", analyzeFrame(), true, unsent, "ENGINE_UNREACHABLE", codes.Unavailable, false},
+		{"unary, sent", "AnalyzePlan", analyzeFrame(), true, sent, "ENGINE_LOST", codes.Aborted, false},
+		{"unary, half sent", "AnalyzePlan", analyzeFrame(), false, sent, "ENGINE_UNREACHABLE", codes.Unavailable, false},
+		{"upload, not sent", "AddArtifacts", analyzeFrame(), false, unsent, "ENGINE_UNREACHABLE", codes.Unavailable, false},
+		{"upload, half sent", "AddArtifacts", analyzeFrame(), false, sent, "ENGINE_LOST", codes.Aborted, false},
+		{"plan, no engine", "ExecutePlan", reattachablePlan(), true, unreached, "ENGINE_UNREACHABLE", codes.Unavailable, true},
+		{"plan, not sent", "ExecutePlan", reattachablePlan(), true, unsent, "ENGINE_UNREACHABLE", codes.Unavailable, true},
+		{"plan, half sent", "ExecutePlan", reattachablePlan(), false, sent, "ENGINE_UNREACHABLE", codes.Unavailable, true},
+		{"plan, not sent, operation unknown", "ExecutePlan", planFrame(100, operationID)[:60], false, unreached, "ENGINE_NOT_REACHED", codes.Aborted, false},
+		{"plan, sent, reattachable", "ExecutePlan", reattachablePlan(), true, sent, "ENGINE_DISCONNECTED", codes.Unavailable, false},
+		{"plan, rows came, reattachable", "ExecutePlan", reattachablePlan(), true, answered, "ENGINE_DISCONNECTED", codes.Unavailable, false},
+		{"plan, sent, not reattachable", "ExecutePlan", planFrame(10, operationID), true, sent, "ENGINE_LOST", codes.Aborted, false},
+		{"plan, rows came, as from 3.4", "ExecutePlan", planFrame(10, ""), true, answered, "ENGINE_LOST", codes.Aborted, false},
+		{"plan, refused unseen", "ExecutePlan", reattachablePlan(), true, refused, "ENGINE_UNREACHABLE", codes.Unavailable, true},
+		{"upload, refused unseen", "AddArtifacts", analyzeFrame(), false, refused, "ENGINE_UNREACHABLE", codes.Unavailable, false},
+		{"plan, a row too large", "ExecutePlan", reattachablePlan(), true, tooLong, "RESULT_TOO_LARGE", codes.ResourceExhausted, false},
+		{"reattach, no engine", "ReattachExecute", reattachFrame(operationID), true, unreached, "ENGINE_UNREACHABLE", codes.Unavailable, false},
+		{"reattach, rows came", "ReattachExecute", reattachFrame(operationID), true, answered, "ENGINE_DISCONNECTED", codes.Unavailable, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tr := newTestRouter(t, nil)
+			s := tr.send(sparkHead(tc.method))
+			s.edit(tc.body, tc.whole)
+			reply := s.call.Broken(tc.b)
+			s.finish(relay.Stats{Err: lost})
+			st := statusOf(t, reply)
+			info, retry := detailsOf(t, st)
+			if info.GetReason() != tc.reason || codes.Code(st.Code) != tc.code {
+				t.Errorf("got %s %s", info.GetReason(), codes.Code(st.Code))
+			}
+			if retry != nil != (tc.reason == "ENGINE_UNREACHABLE") {
+				t.Errorf("retry %v", retry)
+			}
+			if failed := len(tr.registry.failed) == 1; failed == tc.b.Dialed {
+				t.Errorf("failure reported: %v", failed)
+			}
+			if got := tr.reattachIsDenied(t); got != tc.after {
+				t.Errorf("ReattachExecute is told to send again: %v, want %v", got, tc.after)
+			}
+		})
+	}
+}
+
+// reattachIsDenied sends a ReattachExecute for operationID.
+func (tr *testRouter) reattachIsDenied(t *testing.T) bool {
+	t.Helper()
+	s := tr.send(sparkHead("ReattachExecute"))
+	defer s.finish(relay.Stats{})
+	v, e := s.edit(reattachFrame(operationID), true)
+	if v == relay.Cut {
+		checkSendAgain(t, e.Reply)
+	}
+	return v == relay.Cut
+}
+
+func TestForeignSessionIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tc := range []struct {
+			name   string
+			err    error
+			reason string
+		}{
+			{"bound elsewhere", sessions.ErrForeignSpark, "SPARK_SESSION_FOREIGN"},
+			{"too many", sessions.ErrTooManyBound, "SPARK_SESSIONS_EXHAUSTED"},
+			{"closed meanwhile", sessions.ErrClosed, "SESSION_CLOSED"},
+			{"registry away", sessions.ErrUnavailable, "REGISTRY_UNAVAILABLE"},
+			{"surprise", errors.New("surprise"), "INTERNAL"},
+		} {
+			tr := newTestRouter(t, nil)
+			tr.registry.bind = func(context.Context, sessions.SparkID) error { return tc.err }
+			s := tr.send(sparkHead("Config"))
+			body := grpcFrame(appendText(nil, 1, "ffffffff-4455-6677-8899-aabbccddeeff"))
+			v, e := s.edit(body, true)
+			if v != relay.Hold {
+				t.Fatalf("%s: verdict %v", tc.name, v)
+			}
+			<-s.decided // resumed
+			v, e = s.edit(body[e.Used():], true)
+			if v != relay.Cut || reasonOf(t, e.Reply) != tc.reason {
+				t.Errorf("%s: verdict %v, reply %+v", tc.name, v, e.Reply)
+			}
+			s.finish(relay.Stats{})
+		}
+	})
+}
+
+// A plan whose session_id cannot be bound for want of the registry waits, and is
+// then not answered UNAVAILABLE: its operation is not known yet.
+func TestPlanWaitsForItsBinding(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		back   time.Duration
+		waited time.Duration
+		want   relay.Verdict
+	}{
+		{"registry comes back", time.Minute, time.Minute + 250*time.Millisecond, relay.Pass},
+		{"registry stays away", time.Hour, 2 * time.Minute, relay.Cut},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTestRouter(t, nil)
+				began := time.Now()
+				tr.registry.bind = func(context.Context, sessions.SparkID) error {
+					if time.Since(began) < tc.back {
+						return sessions.ErrUnavailable
+					}
+					return nil
+				}
+				s := tr.send(sparkHead("ExecutePlan"))
+				body := grpcFrame(appendText(appendText(nil, 1, "ffffffff-4455-6677-8899-aabbccddeeff"), 6, operationID))
+				v, e := s.edit(body, true)
+				if v != relay.Hold {
+					t.Fatalf("verdict %v", v)
+				}
+				<-s.decided
+				if waited := time.Since(began); waited < tc.back && tc.want == relay.Pass || waited > tc.waited+2*time.Second {
+					t.Errorf("waited %v", waited)
+				}
+				v, e = s.edit(body[e.Used():], true)
+				if v != tc.want {
+					t.Fatalf("verdict %v, want %v", v, tc.want)
+				}
+				if v == relay.Cut && reasonOf(t, e.Reply) != "HELD_TOO_LONG" {
+					t.Errorf("reply %+v", e.Reply)
+				}
+				s.finish(relay.Stats{})
+			})
+		})
+	}
+}
+
+func TestBodyFaultsAreWorded(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		body   []byte
+		reason string
+	}{
+		{"30 compressed", append([]byte{1}, analyzeFrame()[1:]...), "COMPRESSION_UNSUPPORTED"},
+		{"29 flag", append([]byte{255}, analyzeFrame()[1:]...), "FRAMING_MALFORMED"},
+		{"31 not a UUID", grpcFrame(appendText(nil, 1, "1-1-1-1-1")), "SPARK_SESSION_INVALID"},
+		{"32 twice", grpcFrame(appendText(appendText(nil, 1, sparkUUID), 1, sparkUUID)), "MESSAGE_MALFORMED"},
+		{"34 missing", grpcFrame(nil), "SPARK_SESSION_INVALID"},
+		{"36 empty", nil, "MESSAGE_MISSING"},
+		{"two messages", append(analyzeFrame(), analyzeFrame()...), "MESSAGE_EXTRA"},
+		{"28 too large", []byte{0, 0, 0, 16, 1}, "MESSAGE_TOO_LARGE"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tr := newTestRouter(t, func(c *RouterConfig) { c.MaxMessage = 4096 })
+			s := tr.send(sparkHead("AnalyzePlan"))
+			v, e := s.edit(tc.body, true)
+			if v != relay.Cut || reasonOf(t, e.Reply) != tc.reason {
+				t.Errorf("verdict %v, reply %+v, want %s", v, e.Reply, tc.reason)
+			}
+			s.finish(relay.Stats{})
+		})
+	}
+}
+
+func TestUserIsStamped(t *testing.T) {
+	tr := newTestRouter(t, nil)
+	s := tr.send(sparkHead("AnalyzePlan"))
+	body := analyzeFrame()
+	v, e := s.edit(body, true)
+	want := grpcFrame(appendMessage(appendText(nil, 1, sparkUUID), 2, appendText(nil, 1, "alice")))
+	if got := e.AppendTo(nil, body); v != relay.Pass || !bytes.Equal(got, want) {
+		t.Errorf("verdict %v\ngot  %x\nwant %x", v, got, want)
+	}
+	s.finish(relay.Stats{})
+}
+
+// One line for each stream, with ids and without secrets.
+func TestStreamLog(t *testing.T) {
+	var out bytes.Buffer
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.DebugLevel)
+	tr := newTestRouter(t, func(c *RouterConfig) { c.Logger = zap.New(core) })
+	s := tr.send(sparkHead("ExecutePlan"))
+	s.edit(reattachablePlan(), true)
+	s.finish(relay.Stats{Status: "0", In: 7, Out: 9})
+	tr.send(sparkHead("Config", "authorization: Bearer forged.secret.token"))
+	tr.tokens.fail(aliceToken, errors.New("surprise"))
+	tr.send(sparkHead("Config"))
+	text := out.String()
+	for _, want := range []string{
+		`"method":"ExecutePlan"`, `"code":"OK"`, `"session":"` + aliceSession, `"user":"alice"`, `"operation":"` + operationID,
+		`"spark_session":"` + sparkUUID, `"in":7`, `"out":9`, `"cluster":"spark"`, `"reason":"TOKEN_INVALID"`, `"error":"surprise"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing %s in %s", want, text)
+		}
+	}
+	for _, secret := range []string{aliceToken, "forged.secret", "cluster-secret"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%q is in the log", secret)
+		}
+	}
+	if n := strings.Count(text, "stream ended"); n != 1 {
+		t.Errorf("%d lines for one stream", n)
+	}
+}
+
+func TestStreamLogOffCostsNothing(t *testing.T) {
+	var out bytes.Buffer
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.InfoLevel)
+	tr := newTestRouter(t, func(c *RouterConfig) { c.Logger, c.StreamLevel = zap.New(core), zap.DebugLevel })
+	tr.send(sparkHead("Config")).finish(relay.Stats{Status: "0"})
+	if out.Len() != 0 {
+		t.Errorf("logged %s", out.String())
+	}
+	tr.send(sparkHead("Config")).finish(relay.Stats{Err: errors.New("reset by peer")})
+	if !strings.Contains(out.String(), "reset by peer") {
+		t.Error("an engine's failure was not logged")
+	}
+}

@@ -1,0 +1,63 @@
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sconce-dev/sconce/auth"
+	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+var states = map[sessions.State]sconcev1.Session_State{
+	sessions.Pending: sconcev1.Session_PENDING,
+	sessions.Active:  sconcev1.Session_ACTIVE,
+	sessions.Idle:    sconcev1.Session_IDLE,
+	sessions.Closed:  sconcev1.Session_CLOSED,
+	sessions.Failed:  sconcev1.Session_FAILED,
+}
+
+func message(s sessions.Session) *sconcev1.Session {
+	return &sconcev1.Session{
+		Id: string(s.ID), Name: s.Name, Owner: s.Owner, Organisation: s.Org, Cluster: s.Cluster,
+		State: states[s.State], Reason: s.Reason, Generation: s.Generation,
+		CreateTime: timestamp(s.CreatedAt), ChangeTime: timestamp(s.ChangedAt), CloseTime: timestamp(s.ClosedAt),
+	}
+}
+
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func tokenMessage(token string, what *auth.Identity, endpoint string) *sconcev1.IssueSessionTokenResponse {
+	return &sconcev1.IssueSessionTokenResponse{
+		Token: token, TokenId: what.TokenID, ExpireTime: timestamp(what.Expires), Endpoint: endpoint,
+		ConnectionString: fmt.Sprintf("sc://%s/;token=%s;x-session-id=%s", endpoint, token, what.Session),
+	}
+}
+
+// sessionID refuses what no session can be called. To name one that does not
+// exist is another matter, which the Manager answers.
+func sessionID(s string) (sessions.ID, error) {
+	if id := sessions.ID(s); id.Valid() {
+		return id, nil
+	}
+	return "", &sessions.InvalidError{Field: "session_id", Problem: "is not a session's id (s- and 26 characters)"}
+}
+
+// lifetime reads how long a token should live; 0 = as long as is usual.
+func lifetime(d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if d.CheckValid() != nil || d.AsDuration() < 0 {
+		return 0, &sessions.InvalidError{Field: "lifetime", Problem: "is not a span of time"}
+	}
+	return d.AsDuration(), nil
+}

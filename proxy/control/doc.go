@@ -1,0 +1,11 @@
+// Package control serves sconce.v1.SessionService, the API by which people and
+// programs make sessions and get tokens:
+//
+//	call ──> credentials ──> auth.Verifier (control tokens only)
+//	     ──> convert ──> sessions.Manager ──> convert ──> answer
+//	                          └ error ──> proxy.RefuseControl ──> status
+//
+// It decides nothing about sessions and writes no text of its own for callers:
+// who may do what is the Manager's, the words are package proxy's. It owns no
+// listener and no health service; package proxy's Own has both.
+package control

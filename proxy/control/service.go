@@ -1,0 +1,173 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/sconce-dev/sconce/auth"
+	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
+	"github.com/sconce-dev/sconce/proxy"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// Sessions is the operations that are served. *sessions.Manager is one.
+type Sessions interface {
+	Create(ctx context.Context, a sessions.Actor, r sessions.CreateRequest) (sessions.Session, error)
+	Describe(ctx context.Context, a sessions.Actor, id sessions.ID) (sessions.Session, error)
+	List(ctx context.Context, a sessions.Actor, r sessions.ListRequest) (sessions.Page, error)
+	Close(ctx context.Context, a sessions.Actor, id sessions.ID) (sessions.Session, error)
+	IssueToken(ctx context.Context, a sessions.Actor, id sessions.ID, lifetime time.Duration) (string, *auth.Identity, error)
+}
+
+// Verifier checks tokens. *auth.Verifier is one.
+type Verifier interface {
+	Verify(token string, kind auth.Kind) (*auth.Identity, error)
+}
+
+// Config is what a Service is made of.
+type Config struct {
+	Sessions Sessions // required
+	Verifier Verifier // required
+	// Endpoint is the host:port by which clients reach the data port; it goes
+	// into connection strings. Required.
+	Endpoint string
+	// Logger gets the errors that callers are not told; nil = none.
+	Logger *zap.Logger
+}
+
+// Service is sconce.v1.SessionService.
+type Service struct {
+	sconcev1.UnimplementedSessionServiceServer
+	Config
+}
+
+// New checks c and starts nothing.
+func New(c Config) (*Service, error) {
+	if c.Sessions == nil || c.Verifier == nil {
+		return nil, errors.New("control: sessions and verifier are needed")
+	}
+	if _, _, err := net.SplitHostPort(c.Endpoint); err != nil {
+		return nil, errors.New("control: endpoint must be host:port")
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return &Service{Config: c}, nil
+}
+
+// Register puts the service on a gRPC server.
+func (s *Service) Register(r grpc.ServiceRegistrar) { sconcev1.RegisterSessionServiceServer(r, s) }
+
+// CreateSession implements sconce.v1.
+func (s *Service) CreateSession(ctx context.Context, r *sconcev1.CreateSessionRequest) (*sconcev1.CreateSessionResponse, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.CreateSessionResponse, error) {
+		made, err := s.Sessions.Create(ctx, a, sessions.CreateRequest{Name: r.GetName(), Cluster: r.GetCluster(), RequestID: r.GetRequestId()})
+		return &sconcev1.CreateSessionResponse{Session: message(made)}, err
+	})
+}
+
+// DescribeSession implements sconce.v1.
+func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessionRequest) (*sconcev1.DescribeSessionResponse, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.DescribeSessionResponse, error) {
+		id, err := sessionID(r.GetSessionId())
+		if err != nil {
+			return nil, err
+		}
+		found, err := s.Sessions.Describe(ctx, a, id)
+		return &sconcev1.DescribeSessionResponse{Session: message(found)}, err
+	})
+}
+
+// ListSessions implements sconce.v1.
+func (s *Service) ListSessions(ctx context.Context, r *sconcev1.ListSessionsRequest) (*sconcev1.ListSessionsResponse, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.ListSessionsResponse, error) {
+		page, err := s.Sessions.List(ctx, a, sessions.ListRequest{
+			Org: r.GetOrganisation(), Closed: r.GetClosed(), Name: r.GetName(),
+			Size: int(r.GetPageSize()), After: sessions.ID(r.GetPageToken()),
+		})
+		resp := &sconcev1.ListSessionsResponse{NextPageToken: string(page.Next)}
+		for _, one := range page.Sessions {
+			resp.Sessions = append(resp.Sessions, message(one))
+		}
+		return resp, err
+	})
+}
+
+// CloseSession implements sconce.v1.
+func (s *Service) CloseSession(ctx context.Context, r *sconcev1.CloseSessionRequest) (*sconcev1.CloseSessionResponse, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.CloseSessionResponse, error) {
+		id, err := sessionID(r.GetSessionId())
+		if err != nil {
+			return nil, err
+		}
+		closed, err := s.Sessions.Close(ctx, a, id)
+		return &sconcev1.CloseSessionResponse{Session: message(closed)}, err
+	})
+}
+
+// IssueSessionToken implements sconce.v1.
+func (s *Service) IssueSessionToken(ctx context.Context, r *sconcev1.IssueSessionTokenRequest) (*sconcev1.IssueSessionTokenResponse, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.IssueSessionTokenResponse, error) {
+		id, err := sessionID(r.GetSessionId())
+		if err != nil {
+			return nil, err
+		}
+		life, err := lifetime(r.GetLifetime())
+		if err != nil {
+			return nil, err
+		}
+		token, what, err := s.Sessions.IssueToken(ctx, a, id, life)
+		if err != nil {
+			return nil, err
+		}
+		return tokenMessage(token, what, s.Endpoint), nil
+	})
+}
+
+// answer is the way of every call: who is it, do it, and the words for what went
+// wrong.
+func answer[R any](ctx context.Context, s *Service, do func(sessions.Actor) (*R, error)) (*R, error) {
+	requestID := uuid.NewString()
+	actor, err := s.actor(ctx)
+	actor.RequestID = requestID
+	var resp *R
+	if err == nil {
+		resp, err = do(actor)
+	}
+	if err != nil {
+		return nil, s.refuse(err, requestID)
+	}
+	return resp, nil
+}
+
+// actor says who calls, by the call's control token.
+func (s *Service) actor(ctx context.Context) (sessions.Actor, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	token, err := auth.Bearer(md.Get("authorization"), md.Get("authentication"))
+	if err != nil {
+		return sessions.Actor{}, err
+	}
+	who, err := s.Verifier.Verify(token, auth.KindControl)
+	if err != nil {
+		return sessions.Actor{}, err
+	}
+	return sessions.Actor{Subject: who.Subject, Org: who.Org, Admin: who.Admin}, nil
+}
+
+// refuse turns an error into the status that its row of the table says. What the
+// table does not know is logged here, once, and not told.
+func (s *Service) refuse(err error, requestID string) error {
+	r, ok := proxy.RefuseControl(err)
+	if !ok {
+		s.Logger.Error("control call failed", zap.String("request_id", requestID), zap.Error(err))
+		r = proxy.Internal(requestID)
+	}
+	return r.Status().Err()
+}

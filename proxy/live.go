@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// liveShards spreads the sessions over so many locks. A power of two.
+const liveShards = 64
+
+// Live knows the open streams of every session, so that the end of a session
+// ends them. Its End is what a sessions.Resolver wants as OnEnd.
+//
+// A session that ended stays known as ended until the second Sweep after it: a
+// stream that was admitted by a route of the moment before finds it so and is
+// refused, however the two goroutines interleave.
+type Live struct {
+	seed   maphash.Seed
+	shards [liveShards]liveShard
+}
+
+type liveShard struct {
+	mu       sync.Mutex
+	sessions map[sessions.ID]*liveSession
+}
+
+// liveSession is the streams of one session. A route's memo points at it, so it
+// may outlive its place in the shard; then gone is set and it takes no streams.
+type liveSession struct {
+	id sessions.ID
+
+	mu    sync.Mutex
+	head  *liveStream
+	open  int
+	ended *relay.Reply // what streams are cut with, once the session ended
+	idle  bool         // unused when Sweep last looked
+	gone  bool         // no longer in the shard
+}
+
+// liveStream is a place in the list of a session's streams; it is part of the
+// stream's call, so that joining the list allocates nothing.
+type liveStream struct {
+	stream     cutter
+	of         *liveSession
+	prev, next *liveStream
+}
+
+// cutter is the part of a relay.Stream that ends it, from any goroutine.
+type cutter interface{ Cut(*relay.Reply) }
+
+// NewLive makes an empty registry.
+func NewLive() *Live {
+	l := &Live{seed: maphash.MakeSeed()}
+	for i := range l.shards {
+		l.shards[i].sessions = make(map[sessions.ID]*liveSession)
+	}
+	return l
+}
+
+// End cuts every stream of the session, and every one that was admitted but has
+// not joined yet. why chooses the words, as in the errors of package sessions.
+func (l *Live) End(id sessions.ID, why error) {
+	row, ok := refuseRoute(why, string(id))
+	if !ok || row.Reason == refuseRegistry.Reason {
+		row = refuseSessionClosed.With("session", string(id))
+	}
+	reply := row.Reply()
+	for _, s := range l.session(id).end(reply) {
+		s.Cut(reply) // outside the lock: it may end in leave
+	}
+}
+
+// Streams says how many streams the session has open here.
+func (l *Live) Streams(id sessions.ID) int {
+	sh := l.shard(id)
+	sh.mu.Lock()
+	s := sh.sessions[id]
+	sh.mu.Unlock()
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+// Sweep forgets sessions that have had no stream since the Sweep before.
+func (l *Live) Sweep() {
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for id, s := range sh.sessions {
+			if s.retire() {
+				delete(sh.sessions, id)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
+func (l *Live) shard(id sessions.ID) *liveShard {
+	return &l.shards[maphash.String(l.seed, string(id))%liveShards]
+}
+
+// session returns the session's entry, making one where there is none.
+func (l *Live) session(id sessions.ID) *liveSession {
+	sh := l.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[id]
+	if s == nil {
+		s = &liveSession{id: id}
+		sh.sessions[id] = s
+	}
+	s.mu.Lock()
+	s.idle = false // whoever asks is about to use it
+	s.mu.Unlock()
+	return s
+}
+
+// join adds a stream. ended is not nil where the session is over; ok is false
+// where the entry is no longer the session's, and another must be asked for.
+func (s *liveSession) join(n *liveStream) (ended *relay.Reply, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil || s.gone {
+		return s.ended, !s.gone
+	}
+	n.of, n.next = s, s.head
+	if s.head != nil {
+		s.head.prev = n
+	}
+	s.head = n
+	s.open++
+	s.idle = false
+	return nil, true
+}
+
+// leave takes a stream out. Leaving twice, or without having joined, does nothing.
+func (n *liveStream) leave() {
+	s := n.of
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.of = nil
+	if n.prev != nil {
+		n.prev.next = n.next
+	} else {
+		s.head = n.next
+	}
+	if n.next != nil {
+		n.next.prev = n.prev
+	}
+	n.prev, n.next = nil, nil
+	s.open--
+}
+
+func (s *liveSession) end(reply *relay.Reply) (open []cutter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = reply
+	for n := s.head; n != nil; n = n.next {
+		open = append(open, n.stream)
+	}
+	return open
+}
+
+func (s *liveSession) retire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == 0 && s.idle {
+		s.gone = true
+		return true
+	}
+	s.idle = true
+	return false
+}

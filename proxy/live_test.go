@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+func TestEndCutsEveryStreamOfTheSession(t *testing.T) {
+	for _, tc := range []struct {
+		why    error
+		reason string
+	}{
+		{sessions.ErrClosed, "SESSION_CLOSED"},
+		{fmt.Errorf("session s: %w", sessions.ErrClosed), "SESSION_CLOSED"},
+		{&sessions.FailedError{Reason: "lost"}, "SESSION_FAILED"},
+		{nil, "SESSION_CLOSED"},
+		{sessions.ErrUnavailable, "SESSION_CLOSED"}, // not an end: never a reason to come back
+	} {
+		t.Run(fmt.Sprint(tc.why), func(t *testing.T) {
+			tr := newTestRouter(t, nil)
+			bob := sessions.NewRoute(sessions.Session{ID: bobSession, Owner: "bob", Org: "acme"}, tr.cluster)
+			tr.registry.set(bobSession, bob)
+			one, two := tr.send(sparkHead("ExecutePlan")), tr.send(sparkHead("Config"))
+			other := tr.send(sparkHead("Config", "x-session-id: "+bobSession, "authorization: Bearer "+bobToken))
+			if n := tr.live.Streams(aliceSession); n != 2 {
+				t.Errorf("%d streams", n)
+			}
+			tr.live.End(aliceSession, tc.why)
+			for _, s := range []*fakeStream{one, two} {
+				if s.reply == nil || reasonOf(t, s.reply) != tc.reason {
+					t.Errorf("got %+v", s.reply)
+				}
+				s.finish(relay.Stats{})
+			}
+			if other.reply != nil {
+				t.Error("cut the stream of another session")
+			}
+			other.finish(relay.Stats{})
+			if n := tr.live.Streams(aliceSession); n != 0 {
+				t.Errorf("%d streams left", n)
+			}
+		})
+	}
+}
+
+func TestStreamThatEndedIsNotCut(t *testing.T) {
+	tr := newTestRouter(t, nil)
+	s := tr.send(sparkHead("Config"))
+	s.finish(relay.Stats{Status: "0"})
+	tr.live.End(aliceSession, sessions.ErrClosed)
+	if s.reply != nil {
+		t.Error("cut after its end")
+	}
+}
+
+// A stream may be admitted by a route of the moment before its session ended,
+// and come to Live only after End did.
+func TestStreamThatComesLate(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		before func(*testRouter)
+	}{
+		{"session that had streams", func(tr *testRouter) { tr.send(sparkHead("Config")).finish(relay.Stats{}) }},
+		{"session never seen here", func(*testRouter) {}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tr := newTestRouter(t, nil)
+			tc.before(tr)
+			tr.live.End(aliceSession, sessions.ErrClosed)
+			tr.live.Sweep()
+			s := tr.send(sparkHead("ExecutePlan"))
+			if s.backend != nil || reasonOf(t, s.reply) != "SESSION_CLOSED" {
+				t.Errorf("got %+v", s.reply)
+			}
+		})
+	}
+}
+
+func TestSweepForgetsWhatIsUnused(t *testing.T) {
+	tr := newTestRouter(t, nil)
+	known := func() (n int) {
+		for i := range tr.live.shards {
+			n += len(tr.live.shards[i].sessions)
+		}
+		return n
+	}
+	h := sparkHead("Config")
+	s := tr.send(h)
+	for range 3 {
+		tr.live.Sweep()
+		tr.engines.sweep()
+	}
+	if known() != 1 || len(tr.engines.known) != 1 {
+		t.Fatalf("swept away under a stream: %d sessions, %d engines", known(), len(tr.engines.known))
+	}
+	s.finish(relay.Stats{})
+	for range 2 {
+		tr.live.Sweep()
+		tr.engines.sweep()
+	}
+	if known() != 0 || len(tr.engines.known) != 0 {
+		t.Errorf("%d sessions and %d engines are kept", known(), len(tr.engines.known))
+	}
+	again := tr.send(h) // by the memo of a time before
+	if again.backend == nil || again.backend == s.backend {
+		t.Errorf("got %+v on the engine that was closed", again.reply)
+	}
+	if n := tr.live.Streams(aliceSession); n != 1 {
+		t.Errorf("%d streams are known", n)
+	}
+	tr.live.End(aliceSession, sessions.ErrClosed)
+	if again.reply == nil {
+		t.Error("a stream that came after the sweep is not cut")
+	}
+	again.finish(relay.Stats{})
+}
+
+// Streams come and go while their session ends: each one is refused or cut.
+func TestEndRacesWithStreams(t *testing.T) {
+	tr := newTestRouter(t, nil)
+	var wg sync.WaitGroup
+	results := make(chan *fakeStream, 400)
+	for range 4 {
+		wg.Go(func() {
+			h := sparkHead("Config")
+			for range 100 {
+				results <- tr.send(h)
+			}
+		})
+	}
+	wg.Go(func() { tr.live.End(aliceSession, sessions.ErrClosed) })
+	wg.Go(tr.live.Sweep)
+	wg.Wait()
+	close(results)
+	for s := range results {
+		s.mu.Lock()
+		if s.reply == nil {
+			t.Error("a stream outlived its session")
+		}
+		s.mu.Unlock()
+		s.finish(relay.Stats{})
+	}
+	if n := tr.live.Streams(aliceSession); n != 0 {
+		t.Errorf("%d streams are left", n)
+	}
+}

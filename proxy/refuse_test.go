@@ -1,0 +1,45 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// Standard clients try again after an UNAVAILABLE, for minutes, so it is said only
+// of what passes by itself. A failed session does not.
+func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
+	failed := &sessions.FailedError{Session: "s-1", Reason: "lost {id}"}
+	cluster := &sessions.ClusterError{Cluster: "lake", Session: "s-1", Reason: "no answer"}
+	for _, tc := range []struct {
+		err    error
+		reason string
+		code   codes.Code
+	}{
+		{sessions.ErrUnavailable, "REGISTRY_UNAVAILABLE", codes.Unavailable},
+		{sessions.ErrPending, "SESSION_PENDING", codes.Unavailable},
+		{failed, "SESSION_FAILED", codes.FailedPrecondition},
+		{fmt.Errorf("issue: %w", failed), "SESSION_FAILED", codes.FailedPrecondition},
+		{sessions.ErrFailed, "SESSION_FAILED", codes.FailedPrecondition},
+		{cluster, "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
+		{sessions.ErrClusterNotActive, "SESSION_FAILED", codes.FailedPrecondition},
+		{errors.Join(cluster, sessions.ErrUnavailable), "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
+		{sessions.ErrNameTaken, "NAME_TAKEN", codes.AlreadyExists},
+		{sessions.ErrConflict, "CONFLICT", codes.Aborted},
+		{sessions.ErrClosed, "CLOSED", codes.FailedPrecondition},
+	} {
+		t.Run(fmt.Sprint(tc.err), func(t *testing.T) {
+			r, ok := RefuseControl(tc.err)
+			if !ok || r.Reason != tc.reason || r.Code != tc.code || (r.RetryAfter > 0) != (tc.code == codes.Unavailable) {
+				t.Errorf("got %v %s %s, retry after %s", ok, r.Reason, r.Code, r.RetryAfter)
+			}
+			if names.MatchString(r.Message) {
+				t.Errorf("%q is not filled in", r.Message)
+			}
+		})
+	}
+}

@@ -1,0 +1,335 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sconce-dev/sconce/auth"
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Resolver is the part of sessions.Resolver that routing needs; its comments
+// name the errors.
+type Resolver interface {
+	TryLookup(id sessions.ID) (*sessions.Route, bool)
+	Lookup(ctx context.Context, id sessions.ID) (*sessions.Route, error)
+	ReportFailure(id sessions.ID, generation uint64)
+	Bind(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error
+}
+
+// RouterConfig is what a Router is made of.
+type RouterConfig struct {
+	// Verifier checks tokens. Required.
+	Verifier TokenVerifier
+	// Resolver finds the routes of sessions. Required.
+	Resolver Resolver
+	// Live is told of every stream; its End is the Resolver's OnEnd. Required.
+	Live *Live
+	// Engines makes the backend of a cluster, once for each. It must not dial:
+	// it is called where nothing may block. Required; see EngineDialer.
+	Engines func(*sessions.Cluster) (*relay.Backend, error)
+	// Services are Sconce's own; none may be empty in Name or Prefix.
+	Services []Service
+	// MaxMessage bounds the declared length of one request message, in bytes; 0
+	// = no bound.
+	MaxMessage uint64
+	// HoldTimeout is how long a request that a client cannot repeat by itself
+	// (ExecutePlan, AddArtifacts) waits for its session or for the registry.
+	// 0 = 120 s.
+	HoldTimeout time.Duration
+	// UnaryHold is how long every other request waits for a session that is
+	// starting. With the registry away these do not wait at all: UNAVAILABLE with
+	// a RetryInfo serves them better. 0 = 30 s, and never more than HoldTimeout.
+	UnaryHold time.Duration
+	// MaxHeld is how many streams may wait at once. 0 = 10,000.
+	MaxHeld int
+	// Sweep is how often engines and sessions without streams are looked at; what is
+	// found unused twice is forgotten. 0 = 5 min.
+	Sweep time.Duration
+	// Unstarted remembers operations that no engine saw; nil = in this process.
+	Unstarted Unstarted
+	// Registerer takes the collector; nil = none.
+	Registerer prometheus.Registerer
+	// Logger; nil = none. Streams are logged at StreamLevel as they end (the
+	// zero value is Info), refusals and faults of engines by their weight.
+	Logger      *zap.Logger
+	StreamLevel zapcore.Level
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+}
+
+// Router decides where each stream of the port goes. It is the relay.Router:
+// Route may be called by any number of connections at once, and needs Run
+// beside it.
+type Router struct {
+	verifier   TokenVerifier
+	resolver   Resolver
+	live       *Live
+	engines    engines
+	services   services
+	methods    map[string]*method // by :path
+	stamps     stampConfig
+	unstarted  Unstarted
+	tally      *tally
+	log        *zap.Logger
+	logAt      zapcore.Level
+	now        func() time.Time
+	sweepEvery time.Duration
+
+	holds   holds
+	nowhere *relay.Backend // for streams that no backend will get
+
+	boot     string // tells the request ids of two processes apart
+	requests atomic.Uint64
+}
+
+// NewRouter checks cfg and starts nothing: call Run.
+func NewRouter(cfg RouterConfig) (*Router, error) {
+	cfg.defaults()
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	r := &Router{
+		verifier: cfg.Verifier, resolver: cfg.Resolver, live: cfg.Live,
+		engines:   engines{dial: cfg.Engines, known: make(map[engineKey]*engine)},
+		methods:   make(map[string]*method),
+		stamps:    stampConfig{MaxMessage: cfg.MaxMessage, NewID: newSparkID},
+		unstarted: cfg.Unstarted,
+		log:       cfg.Logger, logAt: cfg.StreamLevel, now: cfg.Now, sweepEvery: cfg.Sweep,
+		boot: strconv.FormatInt(cfg.Now().UnixMilli(), 36),
+	}
+	methods, err := sparkMethods()
+	if err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	r.tally = newTally(r.number(methods, cfg.Services))
+	r.holds.init(cfg)
+	if r.nowhere, err = relay.NewBackend(relay.BackendConfig{Name: "nowhere", Dial: dialNowhere}); err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(r.tally); err != nil {
+			return nil, fmt.Errorf("router: register metrics: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func (c *RouterConfig) defaults() {
+	setZero(&c.HoldTimeout, 120*time.Second)
+	setZero(&c.UnaryHold, 30*time.Second)
+	setZero(&c.MaxHeld, 10_000)
+	setZero(&c.Sweep, 5*time.Minute)
+	c.UnaryHold = min(c.UnaryHold, c.HoldTimeout)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Unstarted == nil {
+		c.Unstarted = newUnstarted(c.Now)
+	}
+}
+
+func setZero[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+func (c *RouterConfig) check() error {
+	switch {
+	case c.Verifier == nil, c.Resolver == nil, c.Live == nil, c.Engines == nil:
+		return errors.New("Verifier, Resolver, Live and Engines are required")
+	case c.HoldTimeout < 0, c.UnaryHold < 0, c.MaxHeld < 0, c.Sweep < 0:
+		return errors.New("a time or a bound is negative")
+	}
+	for _, s := range c.Services {
+		if s.Name == "" || s.Prefix == "" || s.Backend == nil {
+			return fmt.Errorf("service %q for %q: name, prefix and backend are required", s.Name, s.Prefix)
+		}
+	}
+	return nil
+}
+
+// number gives every method and service its place in the tally, and returns
+// their labels.
+func (r *Router) number(methods map[string]*Method, list []Service) (labels []string) {
+	for path, m := range methods {
+		r.methods[path] = newMethod(m, len(labels))
+		labels = append(labels, m.Name)
+	}
+	for _, s := range list {
+		r.services = append(r.services, &service{
+			name: s.Name, prefix: s.Prefix, backend: s.Backend, grpc: s.GRPC, number: len(labels),
+		})
+		labels = append(labels, "sconce:"+s.Name)
+	}
+	return labels
+}
+
+// Run forgets what is no longer used until ctx ends; then it ends the streams
+// that are held, waits for them, and closes the engines. To be called after the
+// relay's server has drained.
+func (r *Router) Run(ctx context.Context) error {
+	tick := time.NewTicker(r.sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.live.Sweep()
+			r.engines.sweep()
+		case <-ctx.Done():
+			r.holds.close()
+			r.engines.close()
+			r.nowhere.Close()
+			return nil
+		}
+	}
+}
+
+// Route decides about one stream; it never blocks. It is part of relay.Router.
+func (r *Router) Route(s *relay.Stream) { r.route(s) }
+
+// stream is what routing does with a relay.Stream.
+type stream interface {
+	Header() *relay.Header
+	Peer() *relay.Peer
+	Forward(b *relay.Backend, h *relay.Header, call relay.Call)
+	Refuse(reply *relay.Reply)
+	Resume()
+	Cut(reply *relay.Reply)
+	Gone() <-chan struct{}
+}
+
+func (r *Router) route(s stream) {
+	h := s.Header()
+	q, ok := h.Memo.(*request)
+	if !ok {
+		q = r.readRequest(h)
+		h.Memo = q
+	}
+	switch {
+	case q.refused != nil:
+		r.refuse(s, q, q.refused)
+	case q.service != nil:
+		r.serve(s, q)
+	default:
+		r.routeSession(s, q)
+	}
+}
+
+// routeSession takes the way of a Spark Connect request: the token, the
+// session, the engine.
+func (r *Router) routeSession(s stream, q *request) {
+	id, refusal := r.identify(q)
+	if refusal != nil {
+		r.refuse(s, q, refusal)
+		return
+	}
+	route, ok := r.resolver.TryLookup(q.session)
+	if !ok {
+		r.hold(s, q, id)
+		return
+	}
+	a := q.last
+	if a == nil || a.route != route || a.identity != id {
+		if a, refusal = r.admit(q, id, route); refusal != nil {
+			r.refuse(s, q, refusal)
+			return
+		}
+	}
+	q.last = r.enter(s, q, a)
+}
+
+// admission is a request that may pass: who it is, where to, and the header
+// that goes there. It is immutable, so the streams that share it need no lock.
+type admission struct {
+	identity *auth.Identity
+	route    *sessions.Route
+	user     *stampUser
+	engine   *engine
+	streams  *liveSession
+	out      *relay.Header
+}
+
+// admit holds the token against the session in the registry.
+func (r *Router) admit(q *request, id *auth.Identity, route *sessions.Route) (*admission, *Refusal) {
+	if !owns(id, &route.Session) {
+		return nil, &refuseDenied
+	}
+	user, err := newStampUser(id.Subject)
+	if err != nil {
+		row := r.internal("stamp user", q.session, err)
+		return nil, &row
+	}
+	e, err := r.engines.of(route.Cluster)
+	if errors.Is(err, errEnginesClosed) {
+		return nil, &refuseDraining
+	}
+	if err != nil {
+		row := r.internal("find engine", q.session, err)
+		return nil, &row
+	}
+	return &admission{
+		identity: id, route: route, user: user, engine: e,
+		streams: r.live.session(q.session),
+		out:     engineHeader(q.head, e),
+	}, nil
+}
+
+// enter forwards the stream, and returns the admission that it went by: engine
+// or session entry may have been swept away since a was made.
+func (r *Router) enter(s stream, q *request, a *admission) *admission {
+	c := newCall(r, s, q.method)
+	for {
+		ended, ok := c.enter(a)
+		if ok {
+			s.Forward(a.engine.backend, a.out, c)
+			return a
+		}
+		if ended != nil {
+			r.tally.refuse(refuseSessionClosed)
+			s.Refuse(ended)
+			return nil
+		}
+		again, refusal := r.admit(q, a.identity, a.route)
+		if refusal != nil {
+			r.refuse(s, q, refusal)
+			return nil
+		}
+		a = again
+	}
+}
+
+// refuse answers in the dress that the request came in.
+func (r *Router) refuse(s stream, q *request, row *Refusal) {
+	r.tally.refuse(*row)
+	if ce := r.log.Check(zap.DebugLevel, "request refused"); ce != nil {
+		ce.Write(zap.String("reason", row.Reason), zap.String("session", printable(string(q.session))), zap.Stringer("peer", s.Peer().Addr))
+	}
+	if q.grpc {
+		s.Refuse(row.Reply())
+	} else {
+		s.Refuse(row.PlainReply())
+	}
+}
+
+// internal logs an error that the table has no row for, and names the log line
+// in the answer.
+func (r *Router) internal(doing string, session sessions.ID, err error) Refusal {
+	id := r.boot + "-" + strconv.FormatUint(r.requests.Add(1), 36)
+	r.log.Error("internal error", zap.String("request", id), zap.String("doing", doing),
+		zap.String("session", string(session)), zap.Error(err))
+	return Internal(id)
+}

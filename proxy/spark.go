@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"fmt"
+
+	"github.com/sconce-dev/sconce/proxy/relay"
+)
+
+// sparkService is what the path of each of Spark Connect's methods begins with.
+const sparkService = "/spark.connect.SparkConnectService/"
+
+// Shape is how many messages each side of a method sends.
+type Shape uint8
+
+const (
+	// Unary: one message, one answer.
+	Unary Shape = iota
+	// ClientStream: any number of messages, one answer.
+	ClientStream
+	// ServerStream: one message, any number of answers.
+	ServerStream
+)
+
+// Field numbers that every request of Spark Connect has.
+const (
+	fieldSession = 1 // session_id
+	fieldUser    = 2 // user_context
+	fieldUserID  = 1 // user_context.user_id
+)
+
+// fieldNewSession is CloneSessionRequest.new_session_id.
+const fieldNewSession = 4
+
+// Where a relay.Follower keeps what a request says. No method has both an
+// operation that may be reattachable and a session to clone into.
+const (
+	slotSession    = 1 // session_id
+	slotOperation  = 2 // operation_id
+	slotReattach   = 3 // request_options.reattach_options.reattachable
+	slotNewSession = 3 // new_session_id
+)
+
+// Method is one method of Spark Connect and what Sconce reads of its requests.
+type Method struct {
+	// Name is the last part of its path, and its label in metrics.
+	Name  string
+	Shape Shape
+	// Schema is what a relay.Follower looks at in each request message.
+	Schema *relay.Schema
+	// Reattaches: the method is about an operation that was reattachable, so a
+	// client may come back for it whatever the request says.
+	Reattaches bool
+	// Clones: field 4 names a second Spark session, which the method makes.
+	Clones bool
+	// Follows: the request says what its operation is called.
+	Follows bool
+}
+
+// single says that a request is one message.
+func (m *Method) single() bool { return m.Shape != ClientStream }
+
+// sparkMethods makes the table of every method of Spark Connect that Sconce
+// serves, by its exact path. A path that is not in it is not served: one that
+// means the same to some server ("//a/B", "/a%2eB") must not reach it. The
+// numbers are those of spark/connect/base.proto in Spark 4.2, which only ever adds
+// to them.
+func sparkMethods() (map[string]*Method, error) {
+	methods := make(map[string]*Method)
+	for _, row := range []struct {
+		Method
+		fields []relay.Field
+	}{
+		{Method: Method{Name: "ExecutePlan", Shape: ServerStream, Follows: true}, fields: []relay.Field{operationField(6), reattachableField()}},
+		{Method: Method{Name: "AnalyzePlan"}},
+		{Method: Method{Name: "Config"}},
+		{Method: Method{Name: "AddArtifacts", Shape: ClientStream}},
+		{Method: Method{Name: "ArtifactStatus"}},
+		{Method: Method{Name: "Interrupt", Follows: true}, fields: []relay.Field{operationField(6)}},
+		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true}, fields: []relay.Field{operationField(3)}},
+		{Method: Method{Name: "ReleaseExecute", Follows: true}, fields: []relay.Field{operationField(3)}},
+		{Method: Method{Name: "ReleaseSession"}},
+		{Method: Method{Name: "FetchErrorDetails"}},
+		{Method: Method{Name: "CloneSession", Clones: true}, fields: []relay.Field{{Number: fieldNewSession, Kind: relay.FieldText, Slot: slotNewSession}}},
+		{Method: Method{Name: "GetStatus"}},
+	} {
+		m := row.Method
+		schema, err := relay.NewSchema(append(row.fields, guardedFields()...)...)
+		if err != nil {
+			return nil, fmt.Errorf("method %s: %w", m.Name, err)
+		}
+		m.Schema = schema
+		methods[sparkService+m.Name] = &m
+	}
+	return methods, nil
+}
+
+// guardedFields are session_id and user_context.user_id, which every parser
+// must read the way Sconce does. user_id itself is not kept: it is replaced.
+func guardedFields() []relay.Field {
+	return []relay.Field{
+		{Number: fieldSession, Kind: relay.FieldText, Slot: slotSession},
+		{Number: fieldUser, Kind: relay.FieldMessage, Fields: []relay.Field{{Number: fieldUserID, Kind: relay.FieldText}}},
+	}
+}
+
+func operationField(number uint32) relay.Field {
+	return relay.Field{Number: number, Kind: relay.FieldText, Slot: slotOperation}
+}
+
+// reattachableField is ExecutePlanRequest.request_options, of which any may hold
+// reattach_options with reattachable set.
+func reattachableField() relay.Field {
+	const requestOptions, reattachOptions, reattachable = 5, 1, 1
+	return relay.Field{Number: requestOptions, Kind: relay.FieldMessage, Repeated: true, Fields: []relay.Field{{
+		Number: reattachOptions, Kind: relay.FieldMessage, Fields: []relay.Field{{
+			Number: reattachable, Kind: relay.FieldVarint, Slot: slotReattach,
+		}},
+	}}}
+}
