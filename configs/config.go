@@ -1,0 +1,154 @@
+package configs
+
+import "time"
+
+// Config is everything that `sconce serve` can be told. The zero value is not
+// usable; start from Default. Every field is described in example.yaml, which a
+// test holds to this struct.
+type Config struct {
+	// Listen is host:port of the one port; an empty host means every address.
+	Listen string `yaml:"listen"`
+	// Endpoint is host:port as clients should write it; "" means the name of
+	// this machine and the port of Listen.
+	Endpoint string `yaml:"endpoint"`
+	Admin    Admin  `yaml:"admin"`
+	TLS      TLS    `yaml:"tls"`
+	Redis    Redis  `yaml:"redis"`
+	Auth     Auth   `yaml:"auth"`
+	// Clusters are the Spark Connect servers that exist on their own, apart
+	// from Sconce. Names are unique.
+	Clusters []Cluster `yaml:"clusters"`
+	Limits   Limits    `yaml:"limits"`
+	// MaxMessage is the largest gRPC message let through, in bytes; 0 = no limit.
+	MaxMessage Size `yaml:"max_message_bytes"`
+	// HoldTimeout is how long a request waits for its session's cluster; not zero.
+	HoldTimeout time.Duration `yaml:"hold_timeout"`
+	// RegistryGrace is how long sessions that this process knows go on while
+	// Redis is away; 0 = not at all.
+	RegistryGrace time.Duration `yaml:"registry_grace"`
+	// DrainTimeout is how long running streams may take after SIGTERM; 0 = they are cut.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	Log          Log           `yaml:"log"`
+}
+
+// Admin is the listener for operators: metrics, profiles, health.
+type Admin struct {
+	// Listen is host:port; "" = no such listener.
+	Listen string `yaml:"listen"`
+}
+
+// TLS is the certificate of the one port.
+type TLS struct {
+	// Cert and Key are PEM files, read again when they change; both or none.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	// RequireTLS refuses plaintext from any peer that is not on loopback.
+	RequireTLS bool `yaml:"require_tls"`
+}
+
+// Redis is where the registry lives.
+type Redis struct {
+	// Mode is "single", "sentinel" or "cluster".
+	Mode string `yaml:"mode"`
+	// Addresses are host:port: the server, the sentinels, or some cluster nodes.
+	Addresses []string `yaml:"addresses"`
+	// Master is the name that the sentinels know; only with mode sentinel.
+	Master string `yaml:"master"`
+	// Database is the number of the database; 0 in a cluster.
+	Database int `yaml:"database"`
+	// Username is the ACL user; "" = default.
+	Username string `yaml:"username"`
+	// PasswordFile holds the password; "" = none.
+	PasswordFile string   `yaml:"password_file"`
+	TLS          RedisTLS `yaml:"tls"`
+	// DialTimeout and Timeout bound a connect, and one read or write; not zero.
+	DialTimeout time.Duration `yaml:"dial_timeout"`
+	Timeout     time.Duration `yaml:"timeout"`
+	// PoolSize is the largest number of connections per node; 0 = ten for each CPU.
+	PoolSize int `yaml:"pool_size"`
+}
+
+// RedisTLS is how the registry's connections are protected.
+type RedisTLS struct {
+	Enabled bool `yaml:"enabled"`
+	// CA is a PEM file; "" = the system's roots.
+	CA string `yaml:"ca"`
+	// ServerName is checked in the certificate; "" = the host that was dialled.
+	ServerName string `yaml:"server_name"`
+	// Cert and Key are a client certificate; both or none.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Auth is whose tokens count, and how Sconce signs its own.
+type Auth struct {
+	// Issuer is the `iss` of every token, compared exactly.
+	Issuer string `yaml:"issuer"`
+	// SigningKey is the PEM file that tokens are signed with; not readable by others.
+	SigningKey string `yaml:"signing_key"`
+	// KeyFiles are further public keys (PEM or JWKS) that are believed.
+	KeyFiles []string `yaml:"key_files"`
+	// Leeway is how far clocks may differ; 0 = not at all.
+	Leeway time.Duration `yaml:"leeway"`
+	// TokenLifetime is the life of a session token for which none was asked.
+	TokenLifetime time.Duration `yaml:"token_lifetime"`
+	// MaxTokenLifetime is the longest life that may be asked for.
+	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`
+}
+
+// Cluster is one Spark Connect server.
+type Cluster struct {
+	// Name is what `sconce session create --cluster` takes: lower-case letters, digits, dashes.
+	Name string `yaml:"name"`
+	// Address is host:port.
+	Address string     `yaml:"address"`
+	TLS     ClusterTLS `yaml:"tls"`
+	// Token is the server's pre-shared token, TokenFile a file that holds it; at most one, both "" = none.
+	Token     string `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
+}
+
+// ClusterTLS is how connections to a cluster are protected.
+type ClusterTLS struct {
+	// Enabled speaks TLS to the cluster; else HTTP/2 in plaintext.
+	Enabled bool `yaml:"enabled"`
+	// CA is a PEM file; "" = the system's roots.
+	CA string `yaml:"ca"`
+	// ServerName is checked in the certificate; "" = the host of Address.
+	ServerName string `yaml:"server_name"`
+}
+
+// Log is what the process says of itself, on standard error.
+type Log struct {
+	// Level is debug, info, warn or error.
+	Level string `yaml:"level"`
+	// Format is json or console.
+	Format string `yaml:"format"`
+}
+
+// Default returns the configuration before anything is told. It lacks what has
+// no default: a signing key.
+func Default() *Config {
+	return &Config{
+		Listen: ":8085",
+		Admin:  Admin{Listen: "127.0.0.1:9090"},
+		TLS:    TLS{RequireTLS: true},
+		Redis: Redis{
+			Mode:        "single",
+			Addresses:   []string{"127.0.0.1:6379"},
+			DialTimeout: 200 * time.Millisecond,
+			Timeout:     200 * time.Millisecond,
+		},
+		Auth: Auth{
+			Issuer:           "sconce",
+			Leeway:           30 * time.Second,
+			TokenLifetime:    time.Hour,
+			MaxTokenLifetime: 24 * time.Hour,
+		},
+		Limits:        defaultLimits(),
+		HoldTimeout:   2 * time.Minute,
+		RegistryGrace: 30 * time.Second,
+		DrainTimeout:  150 * time.Second,
+		Log:           Log{Level: "info", Format: "json"},
+	}
+}

@@ -1,0 +1,89 @@
+package configs
+
+import "time"
+
+// Limits bound what one process, and one connection, may cost. Frames are per
+// second and connection, after a burst of ten times as many; past them the
+// connection ends. Zero is a limit that is not there only where it says so.
+type Limits struct {
+	// Connections and ConnectionsPerIP bound open client connections; 0 = no limit.
+	Connections      int `yaml:"connections"`
+	ConnectionsPerIP int `yaml:"connections_per_ip"`
+	// HandshakeTimeout bounds each of: saying what is spoken, the TLS
+	// handshake, the HTTP/2 preface.
+	HandshakeTimeout time.Duration `yaml:"handshake_timeout"`
+	// Streams is how many streams a connection may have open.
+	Streams int `yaml:"streams"`
+	// HeaderBytes bounds one header list, 32 bytes counted for each field.
+	HeaderBytes Size `yaml:"header_bytes"`
+	// Continuations is how many CONTINUATION frames a header block may take.
+	Continuations int `yaml:"continuations"`
+	// StreamWindow is what a stream may have under way at first, MaxStreamWindow
+	// what it may grow to, GrownWindows what all have grown by together.
+	StreamWindow    Size `yaml:"stream_window"`
+	MaxStreamWindow Size `yaml:"max_stream_window"`
+	GrownWindows    Size `yaml:"grown_windows"`
+	// Held is what a stream may send before it is known where it goes.
+	Held          Size `yaml:"held"`
+	Pings         int  `yaml:"pings"`
+	Settings      int  `yaml:"settings"`
+	Resets        int  `yaml:"resets"`
+	EmptyFrames   int  `yaml:"empty_frames"`
+	Priorities    int  `yaml:"priorities"`
+	WindowUpdates int  `yaml:"window_updates"`
+	UnknownFrames int  `yaml:"unknown_frames"`
+	// PendingControl bounds the control frames that wait for a peer that does
+	// not read, in bytes.
+	PendingControl Size `yaml:"pending_control"`
+	// PingAfter is how long a connection is silent before it is asked whether
+	// it lives, PingTimeout how long the answer may take.
+	PingAfter   time.Duration `yaml:"ping_after"`
+	PingTimeout time.Duration `yaml:"ping_timeout"`
+}
+
+func defaultLimits() Limits {
+	return Limits{
+		Connections:      16384,
+		ConnectionsPerIP: 4096,
+		HandshakeTimeout: 5 * time.Second,
+		Streams:          100,
+		HeaderBytes:      64 << 10,
+		Continuations:    32,
+		StreamWindow:     256 << 10,
+		MaxStreamWindow:  1 << 20,
+		GrownWindows:     64 << 20,
+		Held:             256 << 10,
+		Pings:            200,
+		Settings:         20,
+		Resets:           20,
+		EmptyFrames:      100,
+		Priorities:       200,
+		WindowUpdates:    1000,
+		UnknownFrames:    100,
+		PendingControl:   256 << 10,
+		PingAfter:        30 * time.Second,
+		PingTimeout:      10 * time.Second,
+	}
+}
+
+// limits checks Limits. Every field but the two that may be zero is above it.
+func (l *loader) limits() {
+	c := &l.config.Limits
+	for _, k := range l.keysOf("limits.") {
+		mayBeZero := k.path == "limits.connections" || k.path == "limits.connections_per_ip"
+		if k.value.Int() == 0 && !mayBeZero && !l.faulty(k.path) {
+			l.fault(k.path, "zero: this limit cannot be switched off, write a larger one")
+		}
+	}
+	l.between("limits.streams", Size(c.Streams), 1, 1<<20)
+	l.between("limits.header_bytes", c.HeaderBytes, 4<<10, 16<<20)
+	l.between("limits.stream_window", c.StreamWindow, 16<<10, 1<<30)
+	l.between("limits.max_stream_window", c.MaxStreamWindow, c.StreamWindow, 1<<30)
+	l.between("limits.held", c.Held, 1<<10, c.StreamWindow)
+}
+
+func (l *loader) between(path string, got, low, high Size) {
+	if got > 0 && (got < low || got > high) && !l.faulty(path) {
+		l.fault(path, "%s: write a number from %s to %s", got, low, high)
+	}
+}

@@ -1,0 +1,213 @@
+package configs_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sconce-dev/sconce/configs"
+)
+
+// minimal is the least that loads.
+const minimal = `
+tls: {require_tls: false}
+auth: {signing_key: "."}
+`
+
+func load(t *testing.T, file string, environ, set []string) (*configs.Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sconce.yaml")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return configs.Load(configs.Sources{File: path, Environ: environ, Set: set})
+}
+
+func mustLoad(t *testing.T, file string, environ, set []string) *configs.Config {
+	t.Helper()
+	c, err := load(t, file, environ, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestLoadKeepsTheDefaultsOfWhatIsNotWritten(t *testing.T) {
+	want := configs.Default()
+	want.TLS.RequireTLS = false
+	want.Auth.SigningKey = "."
+	if got := mustLoad(t, minimal, nil, nil); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestLoadOrder(t *testing.T) {
+	file := minimal + "listen: 127.0.0.1:1\nendpoint: file:1\ndrain_timeout: 1s\n"
+	environ := []string{"SCONCE_ENDPOINT=env:2", "SCONCE_DRAIN_TIMEOUT=2s", "SCONCE_SERVICE_HOST=10.0.0.1", "HOME=/root"}
+	c := mustLoad(t, file, environ, []string{"drain_timeout=3s"})
+	if c.Listen != "127.0.0.1:1" || c.Endpoint != "env:2" || c.DrainTimeout != 3*time.Second {
+		t.Errorf("got listen %q, endpoint %q, drain_timeout %s", c.Listen, c.Endpoint, c.DrainTimeout)
+	}
+}
+
+func TestLoadValues(t *testing.T) {
+	file := minimal + `
+max_message_bytes: 64KiB
+redis:
+  mode: cluster
+  addresses:
+    - a:1
+    - b:2
+clusters:
+  - name: one
+    address: one:15002
+    tls:
+      enabled: true
+      server_name: spark
+  - name: two
+    address: two:15002
+    token: |
+      s3cret
+`
+	c := mustLoad(t, file, []string{"SCONCE_AUTH_KEY_FILES=., .."}, nil)
+	want := configs.Default()
+	want.TLS.RequireTLS = false
+	want.MaxMessage = 64 << 10
+	want.Redis.Mode, want.Redis.Addresses = "cluster", []string{"a:1", "b:2"}
+	want.Auth.SigningKey, want.Auth.KeyFiles = ".", []string{".", ".."}
+	want.Clusters = []configs.Cluster{
+		{Name: "one", Address: "one:15002", TLS: configs.ClusterTLS{Enabled: true, ServerName: "spark"}},
+		{Name: "two", Address: "two:15002", Token: "s3cret\n"},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v\nwant %+v", c, want)
+	}
+}
+
+func TestLoadTakesHostAndPortInFlowStyle(t *testing.T) {
+	c := mustLoad(t, minimal+"redis: {addresses: [127.0.0.1:16399, r:2], mode: cluster}\nadmin: {listen: 127.0.0.1:1}\n", nil, nil)
+	if got := c.Redis.Addresses; !reflect.DeepEqual(got, []string{"127.0.0.1:16399", "r:2"}) || c.Admin.Listen != "127.0.0.1:1" {
+		t.Errorf("addresses %q, admin.listen %q", got, c.Admin.Listen)
+	}
+	if _, err := load(t, minimal+"redis: {addresses: [a: 1]}\n", nil, nil); err == nil {
+		t.Error("a pair was taken for an address")
+	}
+}
+
+func TestLoadReportsAllFaultsAtOnce(t *testing.T) {
+	file := `lisen: ":8085"
+drain_timeout: 150
+tls:
+  require_tls: yes
+redis:
+  mode: sentinell
+  addresses: [redis://r:6379]
+clusters:
+  - name: Big
+    address: nowhere
+  - adress: x:1
+hold_timeout: -1s
+`
+	_, err := load(t, file, []string{"SCONCE_LOG_LEVEL=loud"}, []string{"log.fromat=json", "listen"})
+	var faults configs.Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("got %v, want Faults", err)
+	}
+	for _, want := range []string{
+		`sconce.yaml:1: lisen: unknown key: did you mean "listen"?`,
+		`sconce.yaml:2: drain_timeout: "150" is not a duration: write a number with its unit`,
+		`sconce.yaml:4: tls.require_tls: "yes": write true or false`,
+		`sconce.yaml:6: redis.mode: "sentinell": write one of single, sentinel, cluster`,
+		`sconce.yaml:7: redis.addresses[0]: "redis://r:6379": write host:port without a scheme`,
+		`sconce.yaml:9: clusters[0].name: "Big": write 1 to 63 lower-case`,
+		`sconce.yaml:10: clusters[0].address: "nowhere": write host:port`,
+		`sconce.yaml:11: clusters[1].adress: unknown key: did you mean "address"?`,
+		`sconce.yaml:11: clusters[1].address: missing: write host:port`,
+		`sconce.yaml:12: hold_timeout: below zero: write 0 or more`,
+		`SCONCE_LOG_LEVEL: log.level: "loud": write one of debug`,
+		`--set log.fromat: unknown key: did you mean "log.format"?`,
+		`--set listen: no value: write --set key=value`,
+		`auth.signing_key: missing: make one with`,
+		`tls.cert: no certificate`,
+	} {
+		if !strings.Contains(err.Error(), "\n  "+want) {
+			t.Errorf("no fault %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(err)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for name, tc := range map[string]struct{ file, want string }{
+		"a syntax error":             {"listen: [", "sconce.yaml:1: not YAML"},
+		"a duplicate key":            {"listen: a:1\nlisten: b:1", "sconce.yaml:2: not YAML"},
+		"a list at the top":          {"- listen", "sconce.yaml:1: write keys with values below it"},
+		"two documents":              {minimal + "---\nlisten: a:1", "a second YAML document"},
+		"a mapping for a value":      {"listen: {a: b}", "listen: write one plain value"},
+		"a value for a mapping":      {"redis: here", "redis: write keys with values below it"},
+		"a value for a list":         {"clusters: here", "clusters: write a list"},
+		"a nested unknown key":       {"redis:\n  tls:\n    caa: x", `sconce.yaml:3: redis.tls.caa: unknown key: did you mean "ca"?`},
+		"a key like no other":        {"zzzzzzzzzz: 1", "unknown key: see configs/example.yaml"},
+		"half a certificate":         {"tls: {cert: .}", "tls: a certificate needs its key"},
+		"a certificate not there":    {"tls: {cert: gone, key: gone}", "tls.cert: open gone: no such file"},
+		"a key that is no key":       {"tls: {cert: /dev/null, key: /dev/null}", "tls.cert: tls: failed to find any PEM data"},
+		"two servers as one":         {"redis: {addresses: [a:1, b:1]}", "2 addresses for one server"},
+		"no servers":                 {"redis: {addresses: []}", "redis.addresses: empty"},
+		"a cluster's database":       {"redis: {mode: cluster, database: 1}", "redis.database: a cluster has only database 0"},
+		"a sentinel without master":  {"redis: {mode: sentinel}", "redis.master: goes with redis.mode: sentinel"},
+		"port zero in an endpoint":   {`endpoint: "a:0"`, "the port must be a number"},
+		"a port too large":           {`listen: ":80850"`, "the port must be a number"},
+		"an endpoint without host":   {`endpoint: ":8085"`, "has no host"},
+		"a lifetime over the max":    {"auth: {token_lifetime: 48h}", "auth.max_token_lifetime: 24h0m0s is shorter"},
+		"a cluster twice":            {"clusters:\n- {name: a, address: a:1}\n- {name: a, address: a:1}", `"a" is already clusters[0]`},
+		"two tokens for one cluster": {"clusters:\n- {name: a, address: a:1, token: x, token_file: .}", "both token and token_file"},
+		"TLS settings without TLS":   {"clusters:\n- {name: a, address: a:1, tls: {server_name: x}}", "mean nothing without TLS"},
+		"a fraction of a byte":       {"max_message_bytes: 1.5KiB", "not a size"},
+		"a size below zero":          {"max_message_bytes: -1", "not a size"},
+		"no issuer":                  {`auth: {issuer: ""}`, "auth.issuer: empty"},
+		"no wait at all":             {"hold_timeout: 0s", "hold_timeout: zero"},
+		"a limit switched off":       {"limits: {pings: 0}", "limits.pings: zero: this limit cannot be switched off"},
+		"a limit out of bounds":      {"limits: {header_bytes: 1KiB}", "limits.header_bytes: 1KiB: write a number from 4KiB to 16MiB"},
+		"more held than the window":  {"limits: {stream_window: 64KiB}", "limits.held: 256KiB: write a number from 1KiB to 64KiB"},
+		"an anchor":                  {"listen: &a b:1", "listen: write one plain value"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, tc.file, nil, nil)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v\nwant %q in it", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestLoadWithoutTheFile(t *testing.T) {
+	_, err := configs.Load(configs.Sources{File: "gone.yaml"})
+	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "--config") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// FuzzLoad: no file makes Load panic, and what it accepts is usable.
+func FuzzLoad(f *testing.F) {
+	example, err := os.ReadFile("example.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(example))
+	f.Add(minimal)
+	f.Add("clusters:\n- [a]\n- null\n- &x {name: 1}\n- *x")
+	f.Add("? a\n: b")
+	f.Add("listen: !!binary aGk=\n<<: {listen: a}")
+	f.Fuzz(func(t *testing.T, file string) {
+		c, err := load(t, file, nil, nil)
+		if err == nil && (c.Auth.SigningKey == "" || c.HoldTimeout <= 0 || len(c.Redis.Addresses) == 0) {
+			t.Errorf("accepted %+v", c)
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package configs
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// validate notes everything that makes no sense. It goes on after each fault.
+func (l *loader) validate() {
+	c := l.config
+	l.address("listen", c.Listen, anyHost)
+	if c.Endpoint != "" {
+		l.address("endpoint", c.Endpoint, namedHost)
+	}
+	if c.Admin.Listen != "" {
+		l.address("admin.listen", c.Admin.Listen, anyHost)
+	}
+	l.tls()
+	l.redis()
+	l.auth()
+	l.clusters()
+	l.positive("hold_timeout", c.HoldTimeout)
+	l.ranges()
+	l.limits()
+	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	l.oneOf("log.format", c.Log.Format, "json", "console")
+}
+
+func (l *loader) tls() {
+	t := l.config.TLS
+	switch {
+	case t.Cert == "" && t.Key == "" && t.RequireTLS:
+		l.fault("tls.cert", "no certificate, and tls.require_tls is on: write the PEM files into tls.cert and tls.key, "+
+			"or tls.require_tls: false where something in front ends TLS")
+	case (t.Cert == "") != (t.Key == ""):
+		l.fault("tls", "a certificate needs its key: write both tls.cert and tls.key")
+	case t.Cert != "" && l.readable("tls.cert", t.Cert) && l.readable("tls.key", t.Key):
+		if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+			l.fault("tls.cert", "%v: write a PEM certificate and the key that belongs to it", err)
+		}
+	}
+}
+
+func (l *loader) redis() {
+	r := l.config.Redis
+	l.oneOf("redis.mode", r.Mode, "single", "sentinel", "cluster")
+	if len(r.Addresses) == 0 {
+		l.fault("redis.addresses", "empty: write at least one host:port")
+	}
+	for i, a := range r.Addresses {
+		path := fmt.Sprintf("redis.addresses[%d]", i)
+		if _, written := l.origin[path]; !written {
+			path = "redis.addresses"
+		}
+		l.address(path, a, namedHost)
+	}
+	if r.Mode == "single" && len(r.Addresses) > 1 {
+		l.fault("redis.addresses", "%d addresses for one server: write one, or redis.mode: cluster or sentinel", len(r.Addresses))
+	}
+	if (r.Mode == "sentinel") != (r.Master != "") {
+		l.fault("redis.master", "goes with redis.mode: sentinel: write both or neither")
+	}
+	if r.Mode == "cluster" && r.Database != 0 {
+		l.fault("redis.database", "a cluster has only database 0: write 0")
+	}
+	l.optional("redis.password_file", r.PasswordFile)
+	l.optional("redis.tls.ca", r.TLS.CA)
+	if (r.TLS.Cert == "") != (r.TLS.Key == "") {
+		l.fault("redis.tls", "a client certificate needs its key: write both cert and key")
+	}
+	l.optional("redis.tls.cert", r.TLS.Cert)
+	l.optional("redis.tls.key", r.TLS.Key)
+	l.positive("redis.dial_timeout", r.DialTimeout)
+	l.positive("redis.timeout", r.Timeout)
+}
+
+func (l *loader) auth() {
+	a := l.config.Auth
+	if a.Issuer == "" {
+		l.fault("auth.issuer", "empty: write the name that stands in every token's `iss`")
+	}
+	if a.SigningKey == "" {
+		l.fault("auth.signing_key", "missing: make one with `sconce key generate --out FILE` and write its path")
+	} else {
+		l.readable("auth.signing_key", a.SigningKey)
+	}
+	for i, f := range a.KeyFiles {
+		l.readable(fmt.Sprintf("auth.key_files[%d]", i), f)
+	}
+	l.positive("auth.token_lifetime", a.TokenLifetime)
+	if a.MaxTokenLifetime < a.TokenLifetime && !l.faulty("auth.max_token_lifetime") {
+		l.fault("auth.max_token_lifetime", "%s is shorter than auth.token_lifetime (%s): write at least that", a.MaxTokenLifetime, a.TokenLifetime)
+	}
+}
+
+var clusterName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func (l *loader) clusters() {
+	seen := map[string]int{}
+	for i, c := range l.config.Clusters {
+		at := fmt.Sprintf("clusters[%d]", i)
+		if !clusterName.MatchString(c.Name) {
+			l.fault(l.written(at, "name"), "%q: write 1 to 63 lower-case letters, digits and dashes", c.Name)
+		} else if first, twice := seen[c.Name]; twice {
+			l.fault(l.written(at, "name"), "%q is already clusters[%d]: write another name", c.Name, first)
+		} else {
+			seen[c.Name] = i
+		}
+		l.address(l.written(at, "address"), c.Address, namedHost)
+		if c.Token != "" && c.TokenFile != "" {
+			l.fault(l.written(at, "token"), "both token and token_file: write one of them")
+		}
+		l.optional(at+".token_file", c.TokenFile)
+		l.optional(at+".tls.ca", c.TLS.CA)
+		if !c.TLS.Enabled && (c.TLS.CA != "" || c.TLS.ServerName != "") {
+			l.fault(at+".tls", "ca and server_name mean nothing without TLS: write enabled: true")
+		}
+	}
+}
+
+// written gives an entry's missing key the place of the entry.
+func (l *loader) written(entry, field string) string {
+	path := entry + "." + field
+	if _, ok := l.origin[path]; !ok {
+		l.origin[path] = l.origin[entry]
+	}
+	return path
+}
+
+// ranges refuses numbers below zero everywhere.
+func (l *loader) ranges() {
+	for _, k := range l.keysOf("") {
+		if k.value.CanInt() && k.value.Int() < 0 {
+			l.fault(k.path, "below zero: write 0 or more")
+		}
+	}
+}
+
+const (
+	anyHost   = iota // ":8085" will do
+	namedHost        // a host is needed
+)
+
+func (l *loader) address(path, text string, need int) {
+	if l.faulty(path) {
+		return
+	}
+	example := map[int]string{anyHost: ":8085 or 10.0.0.7:8085", namedHost: "spark.example.com:15002"}[need]
+	host, port, err := net.SplitHostPort(text)
+	switch n, perr := strconv.ParseUint(port, 10, 16); {
+	case text == "":
+		l.fault(path, "missing: write host:port, such as %s", example)
+	case strings.Contains(text, "://"):
+		l.fault(path, "%q: write host:port without a scheme, such as %s", text, example)
+	case err != nil:
+		l.fault(path, "%q: write host:port, such as %s", text, example)
+	case perr != nil || (n == 0 && need == namedHost):
+		l.fault(path, "%q: the port must be a number from 1 to 65535", text)
+	case host == "" && need == namedHost:
+		l.fault(path, "%q has no host: write host:port, such as %s", text, example)
+	}
+}
+
+func (l *loader) positive(path string, d time.Duration) {
+	if d == 0 && !l.faulty(path) {
+		l.fault(path, "zero: write a duration above it, such as 30s")
+	}
+}
+
+func (l *loader) oneOf(path, got string, allowed ...string) {
+	for _, a := range allowed {
+		if got == a {
+			return
+		}
+	}
+	l.fault(path, "%q: write one of %s", got, strings.Join(allowed, ", "))
+}
+
+// optional checks that the file can be opened, if one is named.
+func (l *loader) optional(path, file string) {
+	if file != "" {
+		l.readable(path, file)
+	}
+}
+
+func (l *loader) readable(path, file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		l.fault(path, "%v: write the path of a file that this process may read", err)
+		return false
+	}
+	f.Close()
+	return true
+}
