@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
+)
+
+// client is how the client commands reach a gateway.
+type client struct {
+	app       *app
+	endpoint  string // host:port
+	tokenFile string // "-" = standard input
+	ca        string // PEM file
+	secure    bool   // TLS also to this machine
+	timeout   time.Duration
+}
+
+// defaultEndpoint is where a gateway on this machine listens.
+const defaultEndpoint = "localhost:8085"
+
+func (a *app) newClient(cmd *cobra.Command) *client {
+	c := &client{app: a}
+	f := cmd.Flags()
+	f.StringVar(&c.endpoint, "endpoint", "", "host:port of the gateway (default: $SCONCE_ENDPOINT, the running `sconce dev`, or "+defaultEndpoint+")")
+	f.StringVar(&c.tokenFile, "token-file", "", "file with a control token, - for standard input (default: $SCONCE_TOKEN, or the running `sconce dev`'s)")
+	f.StringVar(&c.ca, "ca", "", "PEM file of the authority to believe (default: the system's)")
+	f.BoolVar(&c.secure, "tls", false, "speak TLS also to this machine; to any other it is always spoken")
+	f.DurationVar(&c.timeout, "timeout", time.Minute, "how long the call may take")
+	// A word in backquotes would be taken for the name of the flag's value.
+	for _, name := range []string{"endpoint", "token-file"} {
+		f.Lookup(name).Usage = strings.ReplaceAll(f.Lookup(name).Usage, "`", "'")
+	}
+	return c
+}
+
+// do is call, ended by the first signal.
+func (c *client) do(ctx context.Context, call func(context.Context, sconcev1.SessionServiceClient) error) error {
+	ctx, cancel := c.app.interruptible(ctx)
+	defer cancel()
+	return cause(ctx, c.call(ctx, call))
+}
+
+// call connects, calls, and words what went wrong.
+func (c *client) call(ctx context.Context, call func(context.Context, sconcev1.SessionServiceClient) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	endpoint, err := c.address()
+	if err != nil {
+		return err
+	}
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	creds, err := c.credentials(endpoint)
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("dns:///"+endpoint, grpc.WithTransportCredentials(creds), grpc.WithUserAgent("sconce/"+versionText()))
+	if err != nil {
+		return usageError{fmt.Errorf("--endpoint %s: %w", endpoint, err)}
+	}
+	defer conn.Close()
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	return c.explain(endpoint, call(ctx, sconcev1.NewSessionServiceClient(conn)))
+}
+
+// explain turns a status into a sentence. Those of the gateway already are.
+func (c *client) explain(endpoint string, err error) error {
+	st, ok := status.FromError(err)
+	if err == nil || !ok {
+		return err
+	}
+	if len(st.Details()) == 0 { // not from Sconce: the connection
+		return fmt.Errorf("no answer from %s: %s: is the gateway running there? Name another with --endpoint", endpoint, st.Message())
+	}
+	return errors.New(st.Message())
+}
+
+func (c *client) address() (string, error) {
+	endpoint := c.endpoint
+	for _, find := range []func() (string, error){
+		func() (string, error) { return c.app.env("SCONCE_ENDPOINT"), nil },
+		func() (string, error) { return c.app.stateDir().read(stateEndpoint) },
+		func() (string, error) { return defaultEndpoint, nil },
+	} {
+		if endpoint != "" {
+			break
+		}
+		var err error
+		if endpoint, err = find(); err != nil {
+			return "", err
+		}
+	}
+	if _, _, err := net.SplitHostPort(endpoint); err != nil {
+		return "", usageError{fmt.Errorf("--endpoint %q: write host:port, such as %s", endpoint, defaultEndpoint)}
+	}
+	return endpoint, nil
+}
+
+var errNoToken = errors.New("no control token: put one into SCONCE_TOKEN or name its file with --token-file; " +
+	"`sconce token control` makes one, and a running `sconce dev` leaves one in .sconce")
+
+func (c *client) token() (string, error) {
+	var token string
+	var err error
+	switch {
+	case c.tokenFile == "-":
+		var b []byte
+		b, err = io.ReadAll(io.LimitReader(c.app.stdin, 64<<10))
+		token = string(b)
+	case c.tokenFile != "":
+		var b []byte
+		b, err = os.ReadFile(c.tokenFile)
+		token = string(b)
+	default:
+		if token = c.app.env("SCONCE_TOKEN"); token == "" {
+			token, err = c.app.stateDir().read(stateControl)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the control token: %w: name its file with --token-file", err)
+	}
+	if token = strings.TrimSpace(token); token == "" {
+		return "", usageError{errNoToken}
+	}
+	return token, nil
+}
+
+// credentials are plaintext to this machine, unless TLS was asked for, and TLS
+// to any other: a token never crosses a network in the clear.
+func (c *client) credentials(endpoint string) (credentials.TransportCredentials, error) {
+	host, _, _ := net.SplitHostPort(endpoint)
+	if !c.secure && c.ca == "" && isLoopback(host) {
+		return insecure.NewCredentials(), nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.ca != "" {
+		pem, err := os.ReadFile(c.ca)
+		if err != nil {
+			return nil, fmt.Errorf("--ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, usageError{fmt.Errorf("--ca %s: no certificate in it: name a PEM file", c.ca)}
+		}
+	}
+	return credentials.NewTLS(conf), nil
+}
+
+func isLoopback(host string) bool {
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+}

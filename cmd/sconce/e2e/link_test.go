@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// link is a TCP relay of the test's own, before an engine or before Sconce,
+// which can be cut in the middle of a stream.
+type link struct {
+	ln      net.Listener
+	address atomic.Pointer[string] // where it leads
+	// budget is how many more bytes from the engine pass before the connection
+	// that carries the last of them is cut; negative = never.
+	budget atomic.Int64
+	cuts   atomic.Int32 // connections cut so far
+	taken  atomic.Int32 // connections accepted so far
+	onCut  func()       // runs before the cut connection ends; nil = nothing. Set before the first cutAfter
+	open   sync.WaitGroup
+}
+
+func newLink(address string) (*link, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	l := &link{ln: ln}
+	l.address.Store(&address)
+	l.budget.Store(-1)
+	l.open.Add(1)
+	go l.accept()
+	return l, nil
+}
+
+func (l *link) addr() string { return l.ln.Addr().String() }
+
+// cutAfter arms the link: once, n bytes from now.
+func (l *link) cutAfter(n int64) {
+	l.cuts.Store(0)
+	l.budget.Store(n)
+}
+
+// turn sends the connections from now on to another address.
+func (l *link) turn(address string) { l.address.Store(&address) }
+
+func (l *link) close() {
+	l.ln.Close()
+	l.open.Wait()
+}
+
+func (l *link) accept() {
+	defer l.open.Done()
+	for {
+		near, err := l.ln.Accept()
+		if err != nil {
+			return
+		}
+		l.taken.Add(1)
+		l.open.Add(1)
+		go l.serve(near)
+	}
+}
+
+func (l *link) serve(near net.Conn) {
+	defer l.open.Done()
+	defer near.Close()
+	far, err := net.Dial("tcp", *l.address.Load())
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	go func() {
+		_, _ = io.Copy(far, near)
+		// The client hung up: end the other direction too.
+		far.Close()
+	}()
+	l.answer(near, far)
+}
+
+// answer copies from the engine until the budget is spent.
+func (l *link) answer(near, far net.Conn) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := far.Read(buffer)
+		if n > 0 && l.spent(int64(n)) {
+			l.cuts.Add(1)
+			if l.onCut != nil {
+				l.onCut()
+			}
+			// A reset, not a polite end: what a dead machine or a killed engine looks like.
+			near.(*net.TCPConn).SetLinger(0)
+			return
+		}
+		if _, failed := near.Write(buffer[:n]); failed != nil || err != nil {
+			return
+		}
+	}
+}
+
+// spent says whether these n bytes use up an armed budget; only one caller hears yes.
+func (l *link) spent(n int64) bool {
+	for {
+		left := l.budget.Load()
+		if left < 0 {
+			return false
+		}
+		if left > n {
+			if l.budget.CompareAndSwap(left, left-n) {
+				return false
+			}
+			continue
+		}
+		if l.budget.CompareAndSwap(left, -1) {
+			return true
+		}
+	}
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/sconce-dev/sconce/configs"
+	"github.com/sconce-dev/sconce/proxy/proxytest"
+	"github.com/sconce-dev/sconce/proxy/relay"
+)
+
+// served is `sconce serve` inside the test.
+type served struct {
+	t       *testing.T
+	addr    string
+	signals chan os.Signal
+	exit    chan int
+	log     *lockedBuffer
+	dir     string
+	file    string
+	spark   *proxytest.Spark
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+const serveYAML = `
+admin: {listen: ""}
+tls: {require_tls: false}
+auth: {signing_key: %KEY%}
+drain_timeout: 20s
+redis: {addresses: [%REDIS%]}
+clusters:
+  - name: fake
+    address: %SPARK%
+`
+
+func startServe(t *testing.T, more ...string) *served {
+	t.Helper()
+	s := &served{
+		t: t, signals: make(chan os.Signal, 2), exit: make(chan int, 1), log: &lockedBuffer{},
+		dir: t.TempDir(), spark: newSpark(t),
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = ln.Addr().String()
+	ln.Close()
+	key := filepath.Join(s.dir, "signing.pem")
+	if _, err := makeKey("ES256", key); err != nil {
+		t.Fatal(err)
+	}
+	s.file = filepath.Join(s.dir, "sconce.yaml")
+	yaml := strings.NewReplacer("%KEY%", key, "%REDIS%", miniredis.RunT(t).Addr(), "%SPARK%", s.spark.Addr()).Replace(serveYAML)
+	if err := os.WriteFile(s.file, []byte(yaml+"listen: "+s.addr+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, now: time.Now, signals: s.signals}
+	args := append([]string{"serve", "--config", s.file}, more...)
+	go func() { s.exit <- a.run(context.Background(), args) }()
+	t.Cleanup(s.end)
+	s.await("serving")
+	return s
+}
+
+// await waits until the log has a word.
+func (s *served) await(word string) {
+	s.t.Helper()
+	defer func() {
+		if s.t.Failed() {
+			s.t.Log(s.log)
+		}
+	}()
+	await(s.t, func() bool { return strings.Contains(s.log.String(), word) }, word)
+}
+
+func (s *served) end() {
+	s.signals <- syscall.SIGTERM
+	s.signals <- syscall.SIGTERM
+	<-s.exit
+}
+
+// command runs another sconce command and returns what it prints.
+func (s *served) command(args ...string) string {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	token := filepath.Join(s.dir, "control.token")
+	a := &app{
+		stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now, signals: make(chan os.Signal),
+		environ: []string{"SCONCE_ENDPOINT=" + s.addr, "SCONCE_STATE=" + s.dir},
+	}
+	if code := a.run(context.Background(), args); code != 0 {
+		s.t.Fatalf("sconce %q: exit %d: %s", args, code, errs.String())
+	}
+	if args[1] == "control" {
+		if err := os.WriteFile(token, out.Bytes(), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return out.String()
+}
+
+// open starts an ExecutePlan through the port that runs until gate is closed.
+func (s *served) open(gate <-chan struct{}) *proxytest.CallerStream {
+	s.t.Helper()
+	s.spark.Script("ExecutePlan", proxytest.Drip(10, gate))
+	s.command("token", "control", "--config", s.file, "--subject", "ada", "--org", "physics")
+	s.command("session", "create", "--name", "lake")
+	var token struct {
+		Token            string `json:"token"`
+		ConnectionString string `json:"connection_string"`
+	}
+	if err := json.Unmarshal([]byte(s.command("token", "issue", "lake", "--output", "json")), &token); err != nil {
+		s.t.Fatal(err)
+	}
+	_, session, _ := strings.Cut(token.ConnectionString, ";x-session-id=")
+	caller := proxytest.NewCaller(s.t, func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
+	})
+	ctx := proxytest.With(s.t.Context(), "authorization", "Bearer "+token.Token, "x-session-id", session)
+	stream, err := caller.Stream(ctx, proxytest.SparkService+"ExecutePlan")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	plan := proxytest.ExecutePlan("6f9619ff-8b86-4d01-b42d-00c04fc964ff", "mallory", "00112233-4455-4677-8899-aabbccddeeff", true, nil)
+	if err := stream.Send(plan); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := stream.CloseSend(); err != nil {
+		s.t.Fatal(err)
+	}
+	return stream
+}
+
+func TestServeDrains(t *testing.T) {
+	gate := make(chan struct{})
+	s := startServe(t)
+	stream := s.open(gate)
+	gate <- struct{}{}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	s.signals <- syscall.SIGTERM
+	s.await("draining")
+	gate <- struct{}{} // the stream goes on
+	if _, err := stream.Recv(); err != nil {
+		t.Errorf("while draining the stream read %v", err)
+	}
+	select {
+	case code := <-s.exit:
+		t.Fatalf("it ended with a stream open: exit %d", code)
+	default:
+	}
+	close(gate)
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ended with %v", err)
+	}
+	code := <-s.exit
+	if s.exit <- code; code != exitDone {
+		t.Errorf("exit %d, want %d", code, exitDone)
+	}
+}
+
+func TestServeEndsAtOnceOnASecondSignal(t *testing.T) {
+	gate := make(chan struct{})
+	s := startServe(t)
+	stream := s.open(gate)
+	gate <- struct{}{}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	s.signals <- syscall.SIGTERM
+	s.await("draining")
+	s.signals <- syscall.SIGTERM
+	code := <-s.exit
+	if s.exit <- code; code != exitCut {
+		t.Errorf("exit %d, want %d", code, exitCut)
+	}
+	if _, err := stream.Recv(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("the stream that was cut ended with %v", err)
+	}
+}
+
+func TestServeCutsWhatDoesNotEndInTime(t *testing.T) {
+	gate := make(chan struct{})
+	s := startServe(t, "--set", "drain_timeout=50ms")
+	stream := s.open(gate)
+	gate <- struct{}{}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	s.signals <- syscall.SIGTERM
+	code := <-s.exit
+	if s.exit <- code; code != exitDone {
+		t.Errorf("exit %d, want %d", code, exitDone)
+	}
+	if _, err := stream.Recv(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("the stream that was cut ended with %v", err)
+	}
+	s.await("drain_timeout passed")
+}
+
+func TestServeCutsTheStreamsOfAClosedSession(t *testing.T) {
+	gate := make(chan struct{})
+	s := startServe(t)
+	stream := s.open(gate)
+	gate <- struct{}{}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	probes := s.spark.Calls("ReleaseSession") // of their own sessions
+	start := time.Now()
+	s.command("session", "close", "lake")
+	_, err := stream.Recv()
+	if st := status.Convert(err); st.Code() == codes.OK || !strings.Contains(st.Message(), "closed") {
+		t.Errorf("the stream ended with %v", err)
+	}
+	released := s.spark.Calls("ReleaseSession") - probes
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("it took %s", took)
+	} else if released != 0 {
+		t.Error("the engine was told before other replicas can have cut their streams")
+	}
+	s.signals <- syscall.SIGTERM // before the engine's turn: it comes at the end
+	code := <-s.exit
+	if s.exit <- code; code != exitDone {
+		t.Errorf("exit %d, want %d", code, exitDone)
+	}
+	if n := s.spark.Calls("ReleaseSession") - probes; n != 1 {
+		t.Errorf("the engine was told %d times", n)
+	}
+}
+
+func TestServeAnswersHealthChecks(t *testing.T) {
+	s := startServe(t)
+	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil || got.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("got %s, %v", got.GetStatus(), err)
+	}
+}
+
+func TestLimitsAreTheRelaysOneForOne(t *testing.T) {
+	if got, want := relayLimits(configs.Default()), relay.DefaultLimits(); got != want {
+		t.Errorf("configs: %+v\nrelay:   %+v", got, want)
+	}
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+
+	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/proxy"
+	"github.com/sconce-dev/sconce/proxy/relay"
+)
+
+// This file makes parts of the gateway that take more than an assignment.
+
+// listenAdmin opens the admin listener, or returns nil if there is to be none.
+func (g *gateway) listenAdmin(ctx context.Context) (net.Listener, error) {
+	if g.cfg.Admin.Listen == "" {
+		return nil, nil
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.cfg.Admin.Listen)
+	if err != nil {
+		return nil, listenError("admin.listen", g.cfg.Admin.Listen, err)
+	}
+	return ln, nil
+}
+
+// serveAdmin serves where there is a listener.
+func serveAdmin(ctx context.Context, admin *proxy.Admin, ln net.Listener) error {
+	if ln == nil {
+		return nil
+	}
+	return admin.Serve(ctx, ln)
+}
+
+// asked is nil for a part that ended because ctx did.
+func asked(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// certificate is the port's, if it has one.
+type certificate struct{ *proxy.Certificates }
+
+func (c certificate) TLS() *tls.Config {
+	if c.Certificates == nil {
+		return nil
+	}
+	return c.Certificates.TLS()
+}
+
+func (c certificate) Run(ctx context.Context) error {
+	if c.Certificates == nil {
+		return nil
+	}
+	return c.Certificates.Run(ctx)
+}
+
+func (g *gateway) certificates() (certificate, error) {
+	if g.cfg.TLS.Cert == "" {
+		return certificate{}, nil
+	}
+	c, err := proxy.NewCertificates(proxy.CertificatesConfig{Cert: g.cfg.TLS.Cert, Key: g.cfg.TLS.Key, Logger: g.log})
+	return certificate{c}, err
+}
+
+// stalled makes the port's lack of file descriptors a reason not to be ready.
+func stalled(ready *proxy.Ready) func(error) {
+	return func(err error) {
+		if err != nil {
+			ready.Fail(needPort, "no file descriptors are left: raise the limit of open files")
+			return
+		}
+		ready.Met(needPort)
+	}
+}
+
+// ownServices makes Sconce's own servers backends of the router.
+func ownServices(own *proxy.Own, limits relay.Limits, log *zap.Logger) (list []proxy.Service, closeAll func(), err error) {
+	rpc, err := relay.NewBackend(relay.BackendConfig{Name: "own grpc", Dial: own.DialGRPC, Limits: limits, Logger: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := relay.NewBackend(relay.BackendConfig{Name: "own http", Dial: own.DialHTTP, Limits: limits, Logger: log})
+	if err != nil {
+		rpc.Close()
+		return nil, nil, err
+	}
+	for _, name := range own.Services() {
+		list = append(list, proxy.Service{Name: name, Prefix: "/" + name + "/", Backend: rpc, GRPC: true})
+	}
+	list = append(list, proxy.Service{Name: "http", Prefix: "/", Backend: pages})
+	return list, func() { rpc.Close(); pages.Close() }, nil
+}
+
+// redisLog takes what go-redis says of its connections into our log. Its logger
+// is one for the process, so the last gateway that was started has it.
+type redisLog struct{ log *zap.Logger }
+
+// Printf is go-redis's idea of a logger.
+func (l redisLog) Printf(_ context.Context, format string, args ...any) {
+	l.log.Debug(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/configs"
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+	"github.com/sconce-dev/sconce/sessions/redisstore"
+)
+
+// This file turns parts of a configuration into what the packages take.
+
+func relayLimits(c *configs.Config) relay.Limits {
+	l := c.Limits
+	return relay.Limits{
+		Streams: l.Streams, HeaderBytes: int(l.HeaderBytes), Continuations: l.Continuations,
+		StreamWindow: int(l.StreamWindow), MaxStreamWindow: int(l.MaxStreamWindow), GrownWindows: int64(l.GrownWindows),
+		Held:  int(l.Held),
+		Pings: l.Pings, Settings: l.Settings, Resets: l.Resets, EmptyFrames: l.EmptyFrames,
+		Priorities: l.Priorities, WindowUpdates: l.WindowUpdates, UnknownFrames: l.UnknownFrames,
+		PendingControl: int(l.PendingControl), Preface: l.HandshakeTimeout,
+		PingAfter: l.PingAfter, PingTimeout: l.PingTimeout, MaxMessage: int64(c.MaxMessage),
+	}
+}
+
+func redisConfig(r configs.Redis, now func() time.Time, log *zap.Logger) (redisstore.Config, error) {
+	password, err := secret(r.PasswordFile)
+	if err != nil {
+		return redisstore.Config{}, fmt.Errorf("redis.password_file: %w", err)
+	}
+	secure, err := redisTLS(r.TLS)
+	if err != nil {
+		return redisstore.Config{}, err
+	}
+	return redisstore.Config{
+		Addresses: r.Addresses, Cluster: r.Mode == "cluster", Master: r.Master, Database: r.Database,
+		Username: r.Username, Password: password, TLS: secure,
+		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize, Now: now, Logger: log,
+	}, nil
+}
+
+func redisTLS(t configs.RedisTLS) (*tls.Config, error) {
+	if !t.Enabled {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("redis.tls.ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("redis.tls.ca: no certificate in %s: write the path of a PEM file", t.CA)
+		}
+	}
+	if t.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("redis.tls.cert: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return conf, nil
+}
+
+func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
+	out := make([]sessions.Cluster, 0, len(list))
+	for i, c := range list {
+		token := c.Token
+		if c.TokenFile != "" {
+			var err error
+			if token, err = secret(c.TokenFile); err != nil {
+				return nil, fmt.Errorf("clusters[%d].token_file: %w", i, err)
+			}
+		}
+		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token}
+		if c.TLS.Enabled {
+			cluster.TLS = &sessions.ClusterTLS{CAFile: c.TLS.CA, ServerName: c.TLS.ServerName}
+		}
+		out = append(out, cluster)
+	}
+	return sessions.NewClusters(out)
+}
+
+// publicEndpoint is host:port as clients should write it.
+func publicEndpoint(cfg *configs.Config) (string, error) {
+	if cfg.Endpoint != "" {
+		return cfg.Endpoint, nil
+	}
+	host, port, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return "", fmt.Errorf("listen: %w", err)
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		if host, err = os.Hostname(); err != nil {
+			return "", fmt.Errorf("this machine has no name: write the endpoint into the configuration: %w", err)
+		}
+	}
+	return net.JoinHostPort(host, port), nil
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/sconce-dev/sconce/configs"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+func TestClusterList(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := clusterList([]configs.Cluster{
+		{Name: "plain", Address: "a:1", Token: "t0ken"},
+		{Name: "secure", Address: "b:2", TLS: configs.ClusterTLS{Enabled: true, CA: "ca.pem", ServerName: "spark"}, TokenFile: file},
+	})
+	want := sessions.Clusters{
+		"plain":  {Name: "plain", Address: "a:1", Token: "t0ken"},
+		"secure": {Name: "secure", Address: "b:2", Token: "s3cret", TLS: &sessions.ClusterTLS{CAFile: "ca.pem", ServerName: "spark"}},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := clusterList([]configs.Cluster{{Name: "x", Address: "a:1", TokenFile: "gone"}}); err == nil {
+		t.Error("a token file that is not there was taken")
+	}
+}
+
+func TestPublicEndpoint(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ endpoint, listen, want string }{
+		"written":           {"spark.example.com:443", ":8085", "spark.example.com:443"},
+		"every address":     {"", ":8085", host + ":8085"},
+		"every IPv6 one":    {"", "[::]:8085", host + ":8085"},
+		"one address":       {"", "10.0.0.7:8085", "10.0.0.7:8085"},
+		"a name to bind to": {"", "localhost:9", "localhost:9"},
+	} {
+		cfg := configs.Default()
+		cfg.Endpoint, cfg.Listen = tc.endpoint, tc.listen
+		if got, err := publicEndpoint(cfg); err != nil || got != tc.want {
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, tc.want)
+		}
+	}
+}

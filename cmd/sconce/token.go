@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sconce-dev/sconce/auth"
+	"github.com/sconce-dev/sconce/configs"
+	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
+)
+
+func (a *app) tokenCommand() *cobra.Command {
+	return group("token", "Issue the tokens that open a session, or this gateway's control API", a.tokenIssue(), a.tokenControl())
+}
+
+// tokenView is a token as --output json shows it.
+type tokenView struct {
+	Token            string    `json:"token"`
+	TokenID          string    `json:"token_id"`
+	ExpireTime       time.Time `json:"expire_time"`
+	Endpoint         string    `json:"endpoint,omitempty"`
+	ConnectionString string    `json:"connection_string,omitempty"`
+}
+
+func (a *app) tokenIssue() *cobra.Command {
+	var lifetime time.Duration
+	var out output
+	cmd := &cobra.Command{
+		Use: "issue SESSION", Short: "Issue a token for a session, and print its connection string", Args: oneArg("session"),
+		Long: "Issue a token for a session, named by its id or its name. The connection string goes to\n" +
+			"standard output. It holds the token, which is shown this once.",
+		Example: "  export SPARK_REMOTE=$(sconce token issue lake)",
+	}
+	cmd.Flags().DurationVar(&lifetime, "lifetime", 0, "how long it is good (default: as the gateway is configured, an hour)")
+	out.flag(cmd)
+	c := a.newClient(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := out.check(); err != nil {
+			return err
+		}
+		return c.do(cmd.Context(), func(ctx context.Context, svc sconcev1.SessionServiceClient) error {
+			id, err := findSession(ctx, svc, args[0])
+			if err != nil {
+				return err
+			}
+			req := &sconcev1.IssueSessionTokenRequest{SessionId: id}
+			if lifetime != 0 {
+				req.Lifetime = durationpb.New(lifetime)
+			}
+			resp, err := svc.IssueSessionToken(ctx, req)
+			if err != nil {
+				return err
+			}
+			return a.printToken(out, tokenView{
+				Token: resp.GetToken(), TokenID: resp.GetTokenId(), ExpireTime: resp.GetExpireTime().AsTime(),
+				Endpoint: resp.GetEndpoint(), ConnectionString: resp.GetConnectionString(),
+			})
+		})
+	}
+	return cmd
+}
+
+// printToken writes what a program wants to standard output, and what a person
+// wants to know of it to standard error.
+func (a *app) printToken(out output, v tokenView) error {
+	return out.print(a.stdout, v, func(w io.Writer) error {
+		line := v.ConnectionString
+		if line == "" {
+			line = v.Token
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(a.stderr, "token %s, good until %s\n", v.TokenID, v.ExpireTime.Local().Format(time.RFC3339))
+		return err
+	})
+}
+
+// controlFlags is what `token control` is told.
+type controlFlags struct {
+	sources configs.Sources
+	grant   auth.Grant
+}
+
+func (a *app) tokenControl() *cobra.Command {
+	f := controlFlags{grant: auth.Grant{Kind: auth.KindControl}}
+	var out output
+	cmd := &cobra.Command{
+		Use: "control", Short: "Sign a control token with the gateway's own key", Args: noArgs,
+		Long: "Sign a token for the control API (sconce session, sconce token issue) with the gateway's own\n" +
+			"key: for whoever may read that key, to let the first people in. It asks no gateway.",
+		Example: "  sconce token control --config sconce.yaml --subject ada --org physics --lifetime 8h",
+		RunE: func(*cobra.Command, []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
+			return a.controlToken(f, out)
+		},
+	}
+	cmd.Flags().StringVar(&f.sources.File, "config", "", "configuration of the gateway, for its issuer and key")
+	cmd.Flags().StringVar(&f.grant.Subject, "subject", "", "who the token is for")
+	cmd.Flags().StringVar(&f.grant.Org, "org", "", "the organisation they belong to")
+	cmd.Flags().BoolVar(&f.grant.Admin, "admin", false, "they administer that organisation")
+	cmd.Flags().DurationVar(&f.grant.Lifetime, "lifetime", 0, "how long it is good (default: as configured, an hour)")
+	out.flag(cmd)
+	return cmd
+}
+
+func (a *app) controlToken(f controlFlags, out output) error {
+	if f.sources.File == "" || f.grant.Subject == "" || f.grant.Org == "" {
+		return usageError{fmt.Errorf("`sconce token control` needs --config, --subject and --org")}
+	}
+	f.sources.Environ = a.environ
+	cfg, err := configs.Load(f.sources)
+	if err != nil {
+		return err
+	}
+	key, err := auth.LoadSigningKey(cfg.Auth.SigningKey)
+	if err != nil {
+		return err
+	}
+	issuer, err := newIssuer(cfg, key, a.now)
+	if err != nil {
+		return err
+	}
+	token, id, err := issuer.Issue(f.grant)
+	if err != nil {
+		return usageError{err}
+	}
+	return a.printToken(out, tokenView{Token: token, TokenID: id.TokenID, ExpireTime: id.Expires})
+}
+
+// newIssuer makes the issuer that a configuration describes.
+func newIssuer(cfg *configs.Config, key *auth.SigningKey, now func() time.Time) (*auth.Issuer, error) {
+	return auth.NewIssuer(auth.IssuerConfig{
+		Key: key, Issuer: cfg.Auth.Issuer, Lifetime: cfg.Auth.TokenLifetime, MaxLifetime: cfg.Auth.MaxTokenLifetime, Now: now,
+	})
+}
