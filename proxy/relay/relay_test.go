@@ -69,6 +69,12 @@ func (f forwardAll) Route(s *relay.Stream) { s.Forward(f.backend, s.Header(), ni
 // startRelay puts a relay in front of addr.
 func startRelay(t *testing.T, addr string) string {
 	t.Helper()
+	return serveRelay(t, addr, func(srv *relay.Server, nc net.Conn) { srv.ServeConn(nc, relay.Peer{Addr: nc.RemoteAddr()}) })
+}
+
+// serveRelay is startRelay with the beginning of each connection left to serve.
+func serveRelay(t *testing.T, addr string, serve func(*relay.Server, net.Conn)) string {
+	t.Helper()
 	b, err := relay.NewBackend(relay.BackendConfig{Name: addr, Dial: func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	}})
@@ -87,7 +93,7 @@ func startRelay(t *testing.T, addr string) string {
 			if err != nil {
 				return
 			}
-			served.Go(func() { srv.ServeConn(nc, relay.Peer{Addr: nc.RemoteAddr()}) })
+			served.Go(func() { serve(srv, nc) })
 		}
 	})
 	t.Cleanup(func() {
