@@ -76,8 +76,11 @@ func (b *buffers) getArrays() *arrays {
 	return &arrays{out: make([]item, 0, 32), flying: make([]item, 0, 32), bufs: make([][]byte, 0, 32)}
 }
 
-// putArrays takes back arrays whose items are cleared.
+// putArrays takes back arrays whose items are cleared; none of them may be nil.
 func (b *buffers) putArrays(a *arrays) {
+	if a.out == nil || a.flying == nil {
+		return
+	}
 	if cap(a.out) <= mostKept && cap(a.flying) <= mostKept && cap(a.bufs) <= mostKept {
 		b.arrays.Put(a)
 	}

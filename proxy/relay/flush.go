@@ -195,7 +195,9 @@ func (b *batch) drop() {
 }
 
 // takeArrays: c.mu is held. What is flying belongs to whoever writes, and takes its
-// own at its next batch.
+// own at its next batch, by flying.items being nil: so an array that is there is
+// never nil, be it empty. Were c.out nil, begin would leave flying.items so, and the
+// next batch would fly in the array that c.out is collected in.
 func (c *conn) takeArrays() {
 	c.arrays = c.pool.getArrays()
 	c.out = c.arrays.out[:0]
@@ -221,7 +223,7 @@ func (c *conn) dropOutput() {
 		c.out[i].chunk.drop()
 		c.out[i] = item{}
 	}
-	c.out, c.ctl = nil, nil
+	c.out, c.ctl = c.out[:0], nil
 	c.arena.drop()
 	c.arena, c.arenaAt = nil, 0
 }
