@@ -46,7 +46,7 @@ type entryOfAudit struct {
 	actor   Actor
 	action  Action
 	session ID     // "" until it is known
-	token   string // the id of the token that was issued, "" = none
+	token   string // the ids of the tokens that were issued or revoked, "" = none
 }
 
 // end writes the line: done, denied or failed.

@@ -23,12 +23,20 @@ type CreateRequest struct {
 	RequestID string
 }
 
-const maxName = 64
+const (
+	maxName  = 64
+	nameRule = "must be 1 to 64 letters, digits, '-', '_' and spaces, with no space at either end"
+)
+
+// validName says whether s may be the name of a session or a token; "" may.
+func validName(s string) bool {
+	return len(s) <= maxName && madeOf(s, "-_ ") && strings.TrimSpace(s) == s
+}
 
 func (r CreateRequest) validate() error {
 	switch {
-	case len(r.Name) > maxName || !madeOf(r.Name, "-_ ") || strings.TrimSpace(r.Name) != r.Name:
-		return &InvalidError{"name", "must be 1 to 64 letters, digits, '-', '_' and spaces, with no space at either end"}
+	case !validName(r.Name):
+		return &InvalidError{"name", nameRule}
 	case len(r.RequestID) > maxName || !madeOf(r.RequestID, "-_."):
 		return &InvalidError{"request_id", "must be 1 to 64 letters, digits, '-', '_' and '.'"}
 	}

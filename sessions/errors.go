@@ -30,6 +30,10 @@ var (
 	ErrForeignSpark = errors.New("spark session id is bound to another session")
 	// ErrTooManyBound: the session has as many Spark session ids as one may have.
 	ErrTooManyBound = errors.New("too many spark sessions in one session")
+	// ErrUnknownToken: the session has no token of that id, or it is forgotten.
+	ErrUnknownToken = errors.New("no such token")
+	// ErrTooManyTokens: the session has as many open tokens as one may have.
+	ErrTooManyTokens = errors.New("too many tokens for one session")
 	// ErrConflict: the record is not in the state or generation that a
 	// transition named, or the table does not know the transition.
 	ErrConflict = errors.New("session has changed meanwhile")

@@ -30,6 +30,7 @@ type TokenIssuer interface {
 // ManagerConfig is what a Manager is made of.
 type ManagerConfig struct {
 	Store    Store       // required
+	Tokens   TokenStore  // required; mostly the Store
 	Engine   Engine      // required
 	Issuer   TokenIssuer // required
 	Clusters Clusters
@@ -76,8 +77,8 @@ type Manager struct {
 
 // NewManager checks c and starts nothing. Call Run, or no engine hears of a close.
 func NewManager(c ManagerConfig) (*Manager, error) {
-	if c.Store == nil || c.Engine == nil || c.Issuer == nil {
-		return nil, errors.New("manager: store, engine and issuer are needed")
+	if c.Store == nil || c.Tokens == nil || c.Engine == nil || c.Issuer == nil {
+		return nil, errors.New("manager: store, tokens, engine and issuer are needed")
 	}
 	setDefault(&c.ProbeTimeout, 30*time.Second)
 	setDefault(&c.ReleaseDelay, 2*time.Second)
@@ -160,30 +161,4 @@ func (m *Manager) List(ctx context.Context, a Actor, r ListRequest) (p Page, err
 	size := min(r.Size, maxPage)
 	setDefault(&size, defaultPage)
 	return m.Store.List(ctx, Query{Org: a.Org, Owner: owner, Name: r.Name, Closed: r.Closed, After: r.After, Limit: size})
-}
-
-// IssueToken returns a token that opens the session, for its owner, whoever asked
-// for it: the engine must see one user. lifetime 0 = TokenLifetime. ErrClosed,
-// ErrFailed, *InvalidError.
-func (m *Manager) IssueToken(ctx context.Context, a Actor, id ID, lifetime time.Duration) (token string, what *auth.Identity, err error) {
-	s, entry, err := m.checkAndAudit(ctx, a, ActionIssueToken, id)
-	if err != nil {
-		return "", nil, err
-	}
-	defer func() { entry.end(err) }()
-	setDefault(&lifetime, m.TokenLifetime)
-	switch {
-	case s.State == Closed:
-		return "", nil, ErrClosed
-	case s.State == Failed:
-		return "", nil, &FailedError{Session: s.ID, Reason: s.Reason}
-	case lifetime < time.Second || lifetime > m.MaxTokenLifetime:
-		return "", nil, &InvalidError{"lifetime", fmt.Sprintf("must be from 1s to %s", m.MaxTokenLifetime)}
-	}
-	token, what, err = m.Issuer.Issue(auth.Grant{Kind: auth.KindSession, Subject: s.Owner, Org: s.Org, Session: string(s.ID), Lifetime: lifetime})
-	if err != nil {
-		return "", nil, fmt.Errorf("issue token: %w", err)
-	}
-	entry.token = what.TokenID
-	return token, what, nil
 }

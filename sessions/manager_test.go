@@ -96,7 +96,7 @@ func newManager(t *testing.T) *managerTest {
 	core, log := observer.New(zap.DebugLevel)
 	m.log = log
 	m.Manager, err = sessions.NewManager(sessions.ManagerConfig{
-		Store: m.memory, Engine: m.engine, Issuer: issuer, Clusters: clusters(t), Logger: zap.New(core),
+		Store: m.memory, Tokens: m.memory, Engine: m.engine, Issuer: issuer, Clusters: clusters(t), Logger: zap.New(core),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -121,12 +121,17 @@ func TestPolicy(t *testing.T) {
 	operations := map[string]func(sessions.Actor, sessions.ID) error{
 		"describe": func(a sessions.Actor, id sessions.ID) error { _, err := m.Describe(t.Context(), a, id); return err },
 		"issue": func(a sessions.Actor, id sessions.ID) error {
-			_, _, err := m.IssueToken(t.Context(), a, id, 0)
+			_, _, err := m.IssueToken(t.Context(), a, id, sessions.TokenRequest{})
+			return err
+		},
+		"list tokens": func(a sessions.Actor, id sessions.ID) error { _, err := m.ListTokens(t.Context(), a, id); return err },
+		"revoke": func(a sessions.Actor, id sessions.ID) error {
+			_, err := m.RevokeTokens(t.Context(), a, id, nil, true)
 			return err
 		},
 		"close": func(a sessions.Actor, id sessions.ID) error { _, err := m.Close(t.Context(), a, id); return err },
 	}
-	for _, name := range []string{"describe", "issue", "close"} {
+	for _, name := range []string{"describe", "issue", "list tokens", "revoke", "close"} {
 		do := operations[name]
 		for who, a := range map[string]sessions.Actor{"a colleague": bob, "her twin elsewhere": annsTwin, "nobody": nobody, "an admin of nothing": {Subject: "x", Admin: true}} {
 			there, notThere := do(a, anns), do(a, none)
@@ -220,7 +225,7 @@ func TestIssueToken(t *testing.T) {
 		{"negative", -time.Hour, 0, false},
 		{"too short", time.Millisecond, 0, false},
 	} {
-		token, what, err := m.IssueToken(t.Context(), admin, s.ID, c.asked)
+		token, what, err := m.IssueToken(t.Context(), admin, s.ID, sessions.TokenRequest{Lifetime: c.asked})
 		var invalid *sessions.InvalidError
 		if !c.ok {
 			if !errors.As(err, &invalid) || token != "" || what != nil {
@@ -239,13 +244,13 @@ func TestIssueToken(t *testing.T) {
 	}
 	failed, _ := m.memory.Transition(t.Context(), s.ID, sessions.Transition{From: sessions.Active, Generation: 1, To: sessions.Failed, Reason: "lost", At: time.Now()})
 	var why *sessions.FailedError
-	if _, _, err := m.IssueToken(t.Context(), ann, failed.ID, 0); !errors.As(err, &why) || !errors.Is(err, sessions.ErrFailed) || why.Session != failed.ID || why.Reason != "lost" {
+	if _, _, err := m.IssueToken(t.Context(), ann, failed.ID, sessions.TokenRequest{}); !errors.As(err, &why) || !errors.Is(err, sessions.ErrFailed) || why.Session != failed.ID || why.Reason != "lost" {
 		t.Errorf("for a failed session: %v", err)
 	}
 	if _, err := m.Close(t.Context(), ann, s.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := m.IssueToken(t.Context(), ann, s.ID, 0); !errors.Is(err, sessions.ErrClosed) {
+	if _, _, err := m.IssueToken(t.Context(), ann, s.ID, sessions.TokenRequest{}); !errors.Is(err, sessions.ErrClosed) {
 		t.Errorf("for a closed session: %v", err)
 	}
 }
@@ -254,7 +259,7 @@ func TestIssueToken(t *testing.T) {
 func TestAudit(t *testing.T) {
 	m := newManager(t)
 	s := m.create(t, ann, "a")
-	token, what, err := m.IssueToken(t.Context(), ann, s.ID, 0)
+	token, what, err := m.IssueToken(t.Context(), ann, s.ID, sessions.TokenRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,14 @@ type Action string
 
 // The actions, as the audit log names them.
 const (
-	ActionCreate     Action = "session.create"
-	ActionDescribe   Action = "session.describe"
-	ActionList       Action = "session.list"
-	ActionListOrg    Action = "session.list_organisation"
-	ActionClose      Action = "session.close"
-	ActionIssueToken Action = "token.issue"
+	ActionCreate      Action = "session.create"
+	ActionDescribe    Action = "session.describe"
+	ActionList        Action = "session.list"
+	ActionListOrg     Action = "session.list_organisation"
+	ActionClose       Action = "session.close"
+	ActionIssueToken  Action = "token.issue"
+	ActionListTokens  Action = "token.list"
+	ActionRevokeToken Action = "token.revoke"
 )
 
 // Known says whether the actor is somebody.
@@ -37,8 +39,8 @@ func (a Actor) May(action Action) bool {
 	return false
 }
 
-// MayTouch decides whether the actor may describe, close or issue tokens for a
-// session: its owner may, and an admin of its organisation.
+// MayTouch decides whether the actor may describe and close a session and
+// issue, list and revoke its tokens: its owner may, and an admin of its organisation.
 func (a Actor) MayTouch(s Session) bool {
 	return a.Known() && a.Org == s.Org && (a.Subject == s.Owner || a.Admin)
 }

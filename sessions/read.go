@@ -149,7 +149,9 @@ func (r *Resolver) apply(s Session, bound []SparkID, asked time.Duration, insert
 	if e == nil {
 		e = r.insert(s, bound, asked, insert)
 		r.mu.Unlock()
-		return e.snapshot.Load()
+		now := e.snapshot.Load()
+		r.tellRevoked(now)
+		return now
 	}
 	old := e.snapshot.Load()
 	if s.Revision < old.session.Revision {
@@ -169,7 +171,17 @@ func (r *Resolver) apply(s Session, bound []SparkID, asked time.Duration, insert
 	if ended(now.err) && !ended(old.err) {
 		r.end(s.ID, now.err)
 	}
+	if s.Revoked != old.session.Revoked {
+		r.tellRevoked(now)
+	}
 	return now
+}
+
+// tellRevoked has the streams end that came by a revoked token.
+func (r *Resolver) tellRevoked(s *snapshot) {
+	if s.session.Revoked != "" && !ended(s.err) {
+		r.OnRevoke(s.session.ID, s.session.Revoked)
+	}
 }
 
 // insert makes an entry, and keeps it unless it may not or the cache is full of

@@ -22,6 +22,10 @@ type ResolverConfig struct {
 	// may be called for sessions this replica never saw, must not block, and may
 	// come from any goroutine. nil = nobody wants to know.
 	OnEnd func(id ID, why error)
+	// OnRevoke is called when an open session is found to have revoked tokens,
+	// with all of them as in Session.Revoked; it may be called again with the same.
+	// It must not block, and may come from any goroutine. nil = nobody wants to know.
+	OnRevoke func(id ID, revoked string)
 
 	// Trust is how long a record counts as true after it was read. 0 = 2 s.
 	Trust time.Duration
@@ -61,6 +65,9 @@ func (c *ResolverConfig) defaults() {
 	}
 	if c.OnEnd == nil {
 		c.OnEnd = func(ID, error) {}
+	}
+	if c.OnRevoke == nil {
+		c.OnRevoke = func(ID, string) {}
 	}
 }
 

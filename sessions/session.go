@@ -109,4 +109,7 @@ type Session struct {
 	ChangedAt time.Time
 	// ClosedAt is zero until the session is closed.
 	ClosedAt time.Time
+	// Revoked is the ids of its tokens that were revoked before their time and
+	// would still be good, with a space between; see IsRevoked. "" = none.
+	Revoked string
 }

@@ -7,13 +7,16 @@
 //
 //	sconce:s:{<session>}         hash    the record, fields in record.go.       Expires 30 days after the close.
 //	sconce:s:{<session>}:bound   set     Spark session ids bound to it.         Expires with the record.
+//	sconce:s:{<session>}:tokens  hash    token id -> its times and name, tokens.go.     Expires with the record; a field goes
+//	                                                                              some minutes after its token expired.
 //	sconce:b:{<spark id>}        string  the session that a Spark id is bound   Expires 31 days after the close of
 //	                                     to; refused to every other.            its session: later than the record.
 //	sconce:o:{<owner>}:names     hash    name -> session, the open ones.        Never; a field goes with the close.
 //	sconce:o:{<owner>}:ids       zset    the owner's sessions, by id.           Never; see below.
 //	sconce:o:{<owner>}:r:<id>    string  request id -> session.                 24 hours after the create.
 //	sconce:g:{<org>}:ids         zset    the organisation's sessions, by id.    Never; see below.
-//	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition.
+//	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
+//	                                     and each revocation of tokens.
 //
 // A zset's scores are all 0, so that it is ordered by id, which is by time. A
 // member whose record has expired is taken out when a list meets it.

@@ -14,6 +14,8 @@ func (k keys) session(id sessions.ID) string { return k.prefix + ":s:{" + string
 
 func (k keys) bound(id sessions.ID) string { return k.session(id) + ":bound" }
 
+func (k keys) tokens(id sessions.ID) string { return k.session(id) + ":tokens" }
+
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
 
 func (k keys) owner(org, owner string) string { return k.prefix + ":o:{" + tag(org, owner) + "}" }

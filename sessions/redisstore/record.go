@@ -27,6 +27,7 @@ const (
 	fieldCreated    = "created"
 	fieldChanged    = "changed"
 	fieldClosed     = "closed"
+	fieldRevoked    = "revoked"
 )
 
 // encode returns a new record as field, value, field, value. Generation and
@@ -57,6 +58,7 @@ func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
 		State: sessions.State(f[fieldState]), Reason: f[fieldReason],
 		Generation: d.number(fieldGeneration), Revision: d.number(fieldRevision),
 		CreatedAt: d.time(fieldCreated), ChangedAt: d.time(fieldChanged), ClosedAt: d.time(fieldClosed),
+		Revoked: f[fieldRevoked],
 	}
 	if d.err != nil {
 		return s, fmt.Errorf("record of session %s: %w", id, d.err)

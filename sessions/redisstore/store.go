@@ -42,6 +42,8 @@ type Config struct {
 	// MaxBound is how many Spark session ids one session may bind in its life.
 	// 0 = 1,024.
 	MaxBound int
+	// MaxTokens is how many open tokens one session may have. 0 = 1,000.
+	MaxTokens int
 	// Now is the clock; nil = time.Now. Used only to tell old leftovers.
 	Now func() time.Time
 	// Logger; nil = none.
@@ -52,6 +54,7 @@ const (
 	defaultTimeout  = 200 * time.Millisecond
 	defaultKeep     = 30 * 24 * time.Hour
 	defaultMaxBound = 1024
+	defaultMaxToken = 1000
 	// bindingsOutlive is how much longer than its record a session's bindings
 	// stay, so that none is free while its record could still be read.
 	bindingsOutlive = 24 * time.Hour
@@ -65,13 +68,15 @@ type Store struct {
 	keys     keys
 	keep     time.Duration
 	maxBound int
+	maxToken int
 	now      func() time.Time
 	log      *zap.Logger
 }
 
 var (
-	_ sessions.Store     = (*Store)(nil)
-	_ sessions.Directory = (*Store)(nil)
+	_ sessions.Store      = (*Store)(nil)
+	_ sessions.Directory  = (*Store)(nil)
+	_ sessions.TokenStore = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.
@@ -87,6 +92,7 @@ func New(c Config) (*Store, error) {
 		keys:     keys{prefix: "sconce"},
 		keep:     defaultKeep,
 		maxBound: defaultMaxBound,
+		maxToken: defaultMaxToken,
 		now:      time.Now,
 		log:      zap.NewNop(),
 	}
@@ -98,6 +104,9 @@ func New(c Config) (*Store, error) {
 	}
 	if c.MaxBound > 0 {
 		s.maxBound = c.MaxBound
+	}
+	if c.MaxTokens > 0 {
+		s.maxToken = c.MaxTokens
 	}
 	if c.Now != nil {
 		s.now = c.Now

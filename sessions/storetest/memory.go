@@ -20,6 +20,7 @@ type Memory struct {
 	requests map[[3]string]sessions.ID // organisation, owner, request
 	bound    map[sessions.ID][]sessions.SparkID
 	holder   map[sessions.SparkID]sessions.ID
+	tokens   map[sessions.ID][]sessions.Token
 	watchers map[*watcher]struct{}
 
 	fault  error
@@ -33,13 +34,14 @@ type watcher struct {
 	lost    chan struct{}
 }
 
-// NewMemory makes an empty registry with MaxBound.
+// NewMemory makes an empty registry with MaxBound and MaxTokens.
 func NewMemory() *Memory {
 	return &Memory{
 		records:  map[sessions.ID]sessions.Session{},
 		requests: map[[3]string]sessions.ID{},
 		bound:    map[sessions.ID][]sessions.SparkID{},
 		holder:   map[sessions.SparkID]sessions.ID{},
+		tokens:   map[sessions.ID][]sessions.Token{},
 		watchers: map[*watcher]struct{}{},
 	}
 }

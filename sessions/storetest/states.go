@@ -108,15 +108,28 @@ func testCloseIsFinal(t *testing.T, s *suite) {
 	}
 }
 
-func testWatch(t *testing.T, s *suite) {
+// watch hears of changes until stop is called.
+func (s *suite) watch(t *testing.T) (heard chan sessions.Change, stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	heard := make(chan sessions.Change, 100)
+	heard = make(chan sessions.Change, 100)
 	watcher := s.open(t)
 	go func() {
 		ended <- watcher.Watch(ctx, func() { close(ready) }, func(c sessions.Change) { heard <- c })
 	}()
 	<-ready
+	return heard, func() {
+		cancel()
+		if err := <-ended; err == nil {
+			t.Error("Watch ended without an error")
+		}
+	}
+}
+
+func testWatch(t *testing.T, s *suite) {
+	heard, stop := s.watch(t)
+	defer stop()
 	made := s.create(t, "ann", "a")
 	for _, to := range []sessions.State{sessions.Active, sessions.Idle, sessions.Closed} {
 		made = s.step(t, made, to)
@@ -124,10 +137,6 @@ func testWatch(t *testing.T, s *suite) {
 		if got := nextOf(heard, made.ID); got != want {
 			t.Errorf("heard %+v, want %+v", got, want)
 		}
-	}
-	cancel()
-	if err := <-ended; err == nil {
-		t.Error("Watch ended without an error")
 	}
 }
 

@@ -16,13 +16,14 @@ import (
 type Registry interface {
 	sessions.Store
 	sessions.Directory
+	sessions.TokenStore
 }
 
 // MaxBound is how many Spark session ids a session may have in the registry that
 // the suite is given.
 const MaxBound = 3
 
-// Run runs the suite. open returns a registry with MaxBound; all that it returns
+// Run runs the suite. open returns a registry with MaxBound and MaxTokens; all that it returns
 // in one test share their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
@@ -50,6 +51,12 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"RevisionGrows":          testRevisionGrows,
 		"RequestIDsAreTheOwners": testRequestIDsAreTheOwners,
 		"ListOfNobody":           testListUnknownOwner,
+		"Tokens":                 testTokens,
+		"Revoke":                 testRevoke,
+		"RevokeUnknown":          testRevokeUnknown,
+		"TokensOfAClosedSession": testTokensOfAClosedSession,
+		"TooManyTokens":          testTooManyTokens,
+		"WatchHearsRevocations":  testWatchHearsRevocations,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

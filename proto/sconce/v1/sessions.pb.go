@@ -648,7 +648,13 @@ type IssueSessionTokenRequest struct {
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Not set or 0 = 1 hour. The configured maximum is the most one gets; more is
 	// INVALID_ARGUMENT.
-	Lifetime      *durationpb.Duration `protobuf:"bytes,2,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	Lifetime *durationpb.Duration `protobuf:"bytes,2,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	// What the token is called in lists: up to 64 letters, digits, "-", "_" and
+	// spaces. Any number of tokens may have one name. Empty = it has none.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Revoke the session's other tokens of this name once the new one is made; it
+	// needs a name.
+	Replace       bool `protobuf:"varint,4,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,6 +701,20 @@ func (x *IssueSessionTokenRequest) GetLifetime() *durationpb.Duration {
 		return x.Lifetime
 	}
 	return nil
+}
+
+func (x *IssueSessionTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IssueSessionTokenRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
 }
 
 type IssueSessionTokenResponse struct {
@@ -778,6 +798,280 @@ func (x *IssueSessionTokenResponse) GetConnectionString() string {
 	return ""
 }
 
+// SessionToken is what is known of a token.
+type SessionToken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in the log; it is no secret.
+	TokenId    string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Not set unless it was revoked.
+	RevokeTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionToken) Reset() {
+	*x = SessionToken{}
+	mi := &file_sconce_v1_sessions_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionToken) ProtoMessage() {}
+
+func (x *SessionToken) ProtoReflect() protoreflect.Message {
+	mi := &file_sconce_v1_sessions_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionToken.ProtoReflect.Descriptor instead.
+func (*SessionToken) Descriptor() ([]byte, []int) {
+	return file_sconce_v1_sessions_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SessionToken) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *SessionToken) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionToken) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *SessionToken) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *SessionToken) GetRevokeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevokeTime
+	}
+	return nil
+}
+
+type ListSessionTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionTokensRequest) Reset() {
+	*x = ListSessionTokensRequest{}
+	mi := &file_sconce_v1_sessions_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionTokensRequest) ProtoMessage() {}
+
+func (x *ListSessionTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sconce_v1_sessions_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListSessionTokensRequest) Descriptor() ([]byte, []int) {
+	return file_sconce_v1_sessions_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListSessionTokensRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+type ListSessionTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*SessionToken        `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionTokensResponse) Reset() {
+	*x = ListSessionTokensResponse{}
+	mi := &file_sconce_v1_sessions_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionTokensResponse) ProtoMessage() {}
+
+func (x *ListSessionTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sconce_v1_sessions_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListSessionTokensResponse) Descriptor() ([]byte, []int) {
+	return file_sconce_v1_sessions_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListSessionTokensResponse) GetTokens() []*SessionToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type RevokeSessionTokensRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Which tokens. With none, all must be set.
+	TokenIds []string `protobuf:"bytes,2,rep,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	// Every token of the session.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeSessionTokensRequest) Reset() {
+	*x = RevokeSessionTokensRequest{}
+	mi := &file_sconce_v1_sessions_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeSessionTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeSessionTokensRequest) ProtoMessage() {}
+
+func (x *RevokeSessionTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sconce_v1_sessions_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeSessionTokensRequest.ProtoReflect.Descriptor instead.
+func (*RevokeSessionTokensRequest) Descriptor() ([]byte, []int) {
+	return file_sconce_v1_sessions_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RevokeSessionTokensRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *RevokeSessionTokensRequest) GetTokenIds() []string {
+	if x != nil {
+		return x.TokenIds
+	}
+	return nil
+}
+
+func (x *RevokeSessionTokensRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type RevokeSessionTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that are revoked by this call.
+	Tokens        []*SessionToken `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeSessionTokensResponse) Reset() {
+	*x = RevokeSessionTokensResponse{}
+	mi := &file_sconce_v1_sessions_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeSessionTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeSessionTokensResponse) ProtoMessage() {}
+
+func (x *RevokeSessionTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sconce_v1_sessions_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeSessionTokensResponse.ProtoReflect.Descriptor instead.
+func (*RevokeSessionTokensResponse) Descriptor() ([]byte, []int) {
+	return file_sconce_v1_sessions_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RevokeSessionTokensResponse) GetTokens() []*SessionToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
 var File_sconce_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_sconce_v1_sessions_proto_rawDesc = "" +
@@ -837,24 +1131,49 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"D\n" +
 	"\x14CloseSessionResponse\x12,\n" +
-	"\asession\x18\x01 \x01(\v2\x12.sconce.v1.SessionR\asession\"p\n" +
+	"\asession\x18\x01 \x01(\v2\x12.sconce.v1.SessionR\asession\"\x9e\x01\n" +
 	"\x18IssueSessionTokenRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x125\n" +
-	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"\xd2\x01\n" +
+	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\areplace\x18\x04 \x01(\bR\areplace\"\xd2\x01\n" +
 	"\x19IssueSessionTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12\x1a\n" +
 	"\bendpoint\x18\x04 \x01(\tR\bendpoint\x12+\n" +
-	"\x11connection_string\x18\x05 \x01(\tR\x10connectionString2\xca\x03\n" +
+	"\x11connection_string\x18\x05 \x01(\tR\x10connectionString\"\xf4\x01\n" +
+	"\fSessionToken\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12;\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12;\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12;\n" +
+	"\vrevoke_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"revokeTime\"9\n" +
+	"\x18ListSessionTokensRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"L\n" +
+	"\x19ListSessionTokensResponse\x12/\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x17.sconce.v1.SessionTokenR\x06tokens\"j\n" +
+	"\x1aRevokeSessionTokensRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
+	"\ttoken_ids\x18\x02 \x03(\tR\btokenIds\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"N\n" +
+	"\x1bRevokeSessionTokensResponse\x12/\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x17.sconce.v1.SessionTokenR\x06tokens2\x94\x05\n" +
 	"\x0eSessionService\x12T\n" +
 	"\rCreateSession\x12\x1f.sconce.v1.CreateSessionRequest\x1a .sconce.v1.CreateSessionResponse\"\x00\x12Z\n" +
 	"\x0fDescribeSession\x12!.sconce.v1.DescribeSessionRequest\x1a\".sconce.v1.DescribeSessionResponse\"\x00\x12Q\n" +
 	"\fListSessions\x12\x1e.sconce.v1.ListSessionsRequest\x1a\x1f.sconce.v1.ListSessionsResponse\"\x00\x12Q\n" +
 	"\fCloseSession\x12\x1e.sconce.v1.CloseSessionRequest\x1a\x1f.sconce.v1.CloseSessionResponse\"\x00\x12`\n" +
-	"\x11IssueSessionToken\x12#.sconce.v1.IssueSessionTokenRequest\x1a$.sconce.v1.IssueSessionTokenResponse\"\x00B7Z5github.com/sconce-dev/sconce/proto/sconce/v1;sconcev1b\x06proto3"
+	"\x11IssueSessionToken\x12#.sconce.v1.IssueSessionTokenRequest\x1a$.sconce.v1.IssueSessionTokenResponse\"\x00\x12`\n" +
+	"\x11ListSessionTokens\x12#.sconce.v1.ListSessionTokensRequest\x1a$.sconce.v1.ListSessionTokensResponse\"\x00\x12f\n" +
+	"\x13RevokeSessionTokens\x12%.sconce.v1.RevokeSessionTokensRequest\x1a&.sconce.v1.RevokeSessionTokensResponse\"\x00B7Z5github.com/sconce-dev/sconce/proto/sconce/v1;sconcev1b\x06proto3"
 
 var (
 	file_sconce_v1_sessions_proto_rawDescOnce sync.Once
@@ -869,49 +1188,63 @@ func file_sconce_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_sconce_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sconce_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_sconce_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_sconce_v1_sessions_proto_goTypes = []any{
-	(Session_State)(0),                // 0: sconce.v1.Session.State
-	(*Session)(nil),                   // 1: sconce.v1.Session
-	(*CreateSessionRequest)(nil),      // 2: sconce.v1.CreateSessionRequest
-	(*CreateSessionResponse)(nil),     // 3: sconce.v1.CreateSessionResponse
-	(*DescribeSessionRequest)(nil),    // 4: sconce.v1.DescribeSessionRequest
-	(*DescribeSessionResponse)(nil),   // 5: sconce.v1.DescribeSessionResponse
-	(*ListSessionsRequest)(nil),       // 6: sconce.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),      // 7: sconce.v1.ListSessionsResponse
-	(*CloseSessionRequest)(nil),       // 8: sconce.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),      // 9: sconce.v1.CloseSessionResponse
-	(*IssueSessionTokenRequest)(nil),  // 10: sconce.v1.IssueSessionTokenRequest
-	(*IssueSessionTokenResponse)(nil), // 11: sconce.v1.IssueSessionTokenResponse
-	(*timestamppb.Timestamp)(nil),     // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 13: google.protobuf.Duration
+	(Session_State)(0),                  // 0: sconce.v1.Session.State
+	(*Session)(nil),                     // 1: sconce.v1.Session
+	(*CreateSessionRequest)(nil),        // 2: sconce.v1.CreateSessionRequest
+	(*CreateSessionResponse)(nil),       // 3: sconce.v1.CreateSessionResponse
+	(*DescribeSessionRequest)(nil),      // 4: sconce.v1.DescribeSessionRequest
+	(*DescribeSessionResponse)(nil),     // 5: sconce.v1.DescribeSessionResponse
+	(*ListSessionsRequest)(nil),         // 6: sconce.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),        // 7: sconce.v1.ListSessionsResponse
+	(*CloseSessionRequest)(nil),         // 8: sconce.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),        // 9: sconce.v1.CloseSessionResponse
+	(*IssueSessionTokenRequest)(nil),    // 10: sconce.v1.IssueSessionTokenRequest
+	(*IssueSessionTokenResponse)(nil),   // 11: sconce.v1.IssueSessionTokenResponse
+	(*SessionToken)(nil),                // 12: sconce.v1.SessionToken
+	(*ListSessionTokensRequest)(nil),    // 13: sconce.v1.ListSessionTokensRequest
+	(*ListSessionTokensResponse)(nil),   // 14: sconce.v1.ListSessionTokensResponse
+	(*RevokeSessionTokensRequest)(nil),  // 15: sconce.v1.RevokeSessionTokensRequest
+	(*RevokeSessionTokensResponse)(nil), // 16: sconce.v1.RevokeSessionTokensResponse
+	(*timestamppb.Timestamp)(nil),       // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 18: google.protobuf.Duration
 }
 var file_sconce_v1_sessions_proto_depIdxs = []int32{
 	0,  // 0: sconce.v1.Session.state:type_name -> sconce.v1.Session.State
-	12, // 1: sconce.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	12, // 2: sconce.v1.Session.change_time:type_name -> google.protobuf.Timestamp
-	12, // 3: sconce.v1.Session.close_time:type_name -> google.protobuf.Timestamp
+	17, // 1: sconce.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	17, // 2: sconce.v1.Session.change_time:type_name -> google.protobuf.Timestamp
+	17, // 3: sconce.v1.Session.close_time:type_name -> google.protobuf.Timestamp
 	1,  // 4: sconce.v1.CreateSessionResponse.session:type_name -> sconce.v1.Session
 	1,  // 5: sconce.v1.DescribeSessionResponse.session:type_name -> sconce.v1.Session
 	1,  // 6: sconce.v1.ListSessionsResponse.sessions:type_name -> sconce.v1.Session
 	1,  // 7: sconce.v1.CloseSessionResponse.session:type_name -> sconce.v1.Session
-	13, // 8: sconce.v1.IssueSessionTokenRequest.lifetime:type_name -> google.protobuf.Duration
-	12, // 9: sconce.v1.IssueSessionTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	2,  // 10: sconce.v1.SessionService.CreateSession:input_type -> sconce.v1.CreateSessionRequest
-	4,  // 11: sconce.v1.SessionService.DescribeSession:input_type -> sconce.v1.DescribeSessionRequest
-	6,  // 12: sconce.v1.SessionService.ListSessions:input_type -> sconce.v1.ListSessionsRequest
-	8,  // 13: sconce.v1.SessionService.CloseSession:input_type -> sconce.v1.CloseSessionRequest
-	10, // 14: sconce.v1.SessionService.IssueSessionToken:input_type -> sconce.v1.IssueSessionTokenRequest
-	3,  // 15: sconce.v1.SessionService.CreateSession:output_type -> sconce.v1.CreateSessionResponse
-	5,  // 16: sconce.v1.SessionService.DescribeSession:output_type -> sconce.v1.DescribeSessionResponse
-	7,  // 17: sconce.v1.SessionService.ListSessions:output_type -> sconce.v1.ListSessionsResponse
-	9,  // 18: sconce.v1.SessionService.CloseSession:output_type -> sconce.v1.CloseSessionResponse
-	11, // 19: sconce.v1.SessionService.IssueSessionToken:output_type -> sconce.v1.IssueSessionTokenResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 8: sconce.v1.IssueSessionTokenRequest.lifetime:type_name -> google.protobuf.Duration
+	17, // 9: sconce.v1.IssueSessionTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	17, // 10: sconce.v1.SessionToken.create_time:type_name -> google.protobuf.Timestamp
+	17, // 11: sconce.v1.SessionToken.expire_time:type_name -> google.protobuf.Timestamp
+	17, // 12: sconce.v1.SessionToken.revoke_time:type_name -> google.protobuf.Timestamp
+	12, // 13: sconce.v1.ListSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
+	12, // 14: sconce.v1.RevokeSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
+	2,  // 15: sconce.v1.SessionService.CreateSession:input_type -> sconce.v1.CreateSessionRequest
+	4,  // 16: sconce.v1.SessionService.DescribeSession:input_type -> sconce.v1.DescribeSessionRequest
+	6,  // 17: sconce.v1.SessionService.ListSessions:input_type -> sconce.v1.ListSessionsRequest
+	8,  // 18: sconce.v1.SessionService.CloseSession:input_type -> sconce.v1.CloseSessionRequest
+	10, // 19: sconce.v1.SessionService.IssueSessionToken:input_type -> sconce.v1.IssueSessionTokenRequest
+	13, // 20: sconce.v1.SessionService.ListSessionTokens:input_type -> sconce.v1.ListSessionTokensRequest
+	15, // 21: sconce.v1.SessionService.RevokeSessionTokens:input_type -> sconce.v1.RevokeSessionTokensRequest
+	3,  // 22: sconce.v1.SessionService.CreateSession:output_type -> sconce.v1.CreateSessionResponse
+	5,  // 23: sconce.v1.SessionService.DescribeSession:output_type -> sconce.v1.DescribeSessionResponse
+	7,  // 24: sconce.v1.SessionService.ListSessions:output_type -> sconce.v1.ListSessionsResponse
+	9,  // 25: sconce.v1.SessionService.CloseSession:output_type -> sconce.v1.CloseSessionResponse
+	11, // 26: sconce.v1.SessionService.IssueSessionToken:output_type -> sconce.v1.IssueSessionTokenResponse
+	14, // 27: sconce.v1.SessionService.ListSessionTokens:output_type -> sconce.v1.ListSessionTokensResponse
+	16, // 28: sconce.v1.SessionService.RevokeSessionTokens:output_type -> sconce.v1.RevokeSessionTokensResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_sconce_v1_sessions_proto_init() }
@@ -925,7 +1258,7 @@ func file_sconce_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sconce_v1_sessions_proto_rawDesc), len(file_sconce_v1_sessions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

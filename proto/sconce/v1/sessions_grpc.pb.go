@@ -21,11 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_CreateSession_FullMethodName     = "/sconce.v1.SessionService/CreateSession"
-	SessionService_DescribeSession_FullMethodName   = "/sconce.v1.SessionService/DescribeSession"
-	SessionService_ListSessions_FullMethodName      = "/sconce.v1.SessionService/ListSessions"
-	SessionService_CloseSession_FullMethodName      = "/sconce.v1.SessionService/CloseSession"
-	SessionService_IssueSessionToken_FullMethodName = "/sconce.v1.SessionService/IssueSessionToken"
+	SessionService_CreateSession_FullMethodName       = "/sconce.v1.SessionService/CreateSession"
+	SessionService_DescribeSession_FullMethodName     = "/sconce.v1.SessionService/DescribeSession"
+	SessionService_ListSessions_FullMethodName        = "/sconce.v1.SessionService/ListSessions"
+	SessionService_CloseSession_FullMethodName        = "/sconce.v1.SessionService/CloseSession"
+	SessionService_IssueSessionToken_FullMethodName   = "/sconce.v1.SessionService/IssueSessionToken"
+	SessionService_ListSessionTokens_FullMethodName   = "/sconce.v1.SessionService/ListSessionTokens"
+	SessionService_RevokeSessionTokens_FullMethodName = "/sconce.v1.SessionService/RevokeSessionTokens"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -59,9 +61,17 @@ type SessionServiceClient interface {
 	// wait. Closing a closed session does nothing.
 	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
 	// IssueSessionToken makes a token that opens this one session on the data
-	// port. It is shown once; an older token goes on until it expires. Reasons of
-	// its own: CLOSED, SESSION_FAILED.
+	// port. It is shown once; an older token goes on until it expires or is
+	// revoked. Reasons of its own: CLOSED, SESSION_FAILED, TOKENS_EXHAUSTED.
 	IssueSessionToken(ctx context.Context, in *IssueSessionTokenRequest, opts ...grpc.CallOption) (*IssueSessionTokenResponse, error)
+	// ListSessionTokens returns what is known of a session's tokens, the newest
+	// first; the tokens themselves are kept nowhere. One that has expired is
+	// forgotten a little later.
+	ListSessionTokens(ctx context.Context, in *ListSessionTokensRequest, opts ...grpc.CallOption) (*ListSessionTokensResponse, error)
+	// RevokeSessionTokens ends tokens before their time, on every replica within 2
+	// seconds, with the streams that came by them. Revoking a revoked token does
+	// nothing. Reason of its own: TOKEN_UNKNOWN, and then none is revoked.
+	RevokeSessionTokens(ctx context.Context, in *RevokeSessionTokensRequest, opts ...grpc.CallOption) (*RevokeSessionTokensResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -122,6 +132,26 @@ func (c *sessionServiceClient) IssueSessionToken(ctx context.Context, in *IssueS
 	return out, nil
 }
 
+func (c *sessionServiceClient) ListSessionTokens(ctx context.Context, in *ListSessionTokensRequest, opts ...grpc.CallOption) (*ListSessionTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionTokensResponse)
+	err := c.cc.Invoke(ctx, SessionService_ListSessionTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) RevokeSessionTokens(ctx context.Context, in *RevokeSessionTokensRequest, opts ...grpc.CallOption) (*RevokeSessionTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeSessionTokensResponse)
+	err := c.cc.Invoke(ctx, SessionService_RevokeSessionTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -153,9 +183,17 @@ type SessionServiceServer interface {
 	// wait. Closing a closed session does nothing.
 	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
 	// IssueSessionToken makes a token that opens this one session on the data
-	// port. It is shown once; an older token goes on until it expires. Reasons of
-	// its own: CLOSED, SESSION_FAILED.
+	// port. It is shown once; an older token goes on until it expires or is
+	// revoked. Reasons of its own: CLOSED, SESSION_FAILED, TOKENS_EXHAUSTED.
 	IssueSessionToken(context.Context, *IssueSessionTokenRequest) (*IssueSessionTokenResponse, error)
+	// ListSessionTokens returns what is known of a session's tokens, the newest
+	// first; the tokens themselves are kept nowhere. One that has expired is
+	// forgotten a little later.
+	ListSessionTokens(context.Context, *ListSessionTokensRequest) (*ListSessionTokensResponse, error)
+	// RevokeSessionTokens ends tokens before their time, on every replica within 2
+	// seconds, with the streams that came by them. Revoking a revoked token does
+	// nothing. Reason of its own: TOKEN_UNKNOWN, and then none is revoked.
+	RevokeSessionTokens(context.Context, *RevokeSessionTokensRequest) (*RevokeSessionTokensResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -180,6 +218,12 @@ func (UnimplementedSessionServiceServer) CloseSession(context.Context, *CloseSes
 }
 func (UnimplementedSessionServiceServer) IssueSessionToken(context.Context, *IssueSessionTokenRequest) (*IssueSessionTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueSessionToken not implemented")
+}
+func (UnimplementedSessionServiceServer) ListSessionTokens(context.Context, *ListSessionTokensRequest) (*ListSessionTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSessionTokens not implemented")
+}
+func (UnimplementedSessionServiceServer) RevokeSessionTokens(context.Context, *RevokeSessionTokensRequest) (*RevokeSessionTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeSessionTokens not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -292,6 +336,42 @@ func _SessionService_IssueSessionToken_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_ListSessionTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).ListSessionTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_ListSessionTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).ListSessionTokens(ctx, req.(*ListSessionTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_RevokeSessionTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeSessionTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).RevokeSessionTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_RevokeSessionTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).RevokeSessionTokens(ctx, req.(*RevokeSessionTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -318,6 +398,14 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueSessionToken",
 			Handler:    _SessionService_IssueSessionToken_Handler,
+		},
+		{
+			MethodName: "ListSessionTokens",
+			Handler:    _SessionService_ListSessionTokens_Handler,
+		},
+		{
+			MethodName: "RevokeSessionTokens",
+			Handler:    _SessionService_RevokeSessionTokens_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,116 @@
+package storetest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// MaxTokens is how many open tokens a session may have in the registry that the
+// suite is given.
+const MaxTokens = 3
+
+// AddToken implements sessions.TokenStore.
+func (m *Memory) AddToken(ctx context.Context, id sessions.ID, t sessions.Token, now time.Time) error {
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if err := m.openToTokens(id); err != nil {
+		return err
+	}
+	open := 0
+	for _, other := range m.tokens[id] {
+		if other.RevokedAt.IsZero() && now.Before(other.ExpiresAt) {
+			open++
+		}
+	}
+	if open >= MaxTokens {
+		return sessions.ErrTooManyTokens
+	}
+	m.tokens[id] = append(m.tokens[id], t)
+	return nil
+}
+
+// openToTokens says why a session's tokens can't be changed. Under mu.
+func (m *Memory) openToTokens(id sessions.ID) error {
+	s, ok := m.records[id]
+	switch {
+	case !ok:
+		return sessions.ErrNotFound
+	case s.State == sessions.Closed:
+		return sessions.ErrClosed
+	}
+	return nil
+}
+
+// Tokens implements sessions.TokenStore.
+func (m *Memory) Tokens(ctx context.Context, id sessions.ID) ([]sessions.Token, error) {
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	if _, ok := m.records[id]; !ok {
+		return nil, sessions.ErrNotFound
+	}
+	list := slices.Clone(m.tokens[id])
+	slices.SortFunc(list, func(a, b sessions.Token) int {
+		if c := b.CreatedAt.Compare(a.CreatedAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list, nil
+}
+
+// RevokeTokens implements sessions.TokenStore.
+func (m *Memory) RevokeTokens(ctx context.Context, id sessions.ID, tokens []string, now time.Time) ([]sessions.Token, error) {
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	ended, err := m.revoke(id, tokens, now)
+	s := m.records[id]
+	var tell []*watcher
+	if len(ended) > 0 && !m.silent {
+		tell = slices.Collect(maps.Keys(m.watchers))
+	}
+	m.mu.Unlock()
+	for _, w := range tell {
+		w.changed(sessions.Change{ID: id, State: s.State, Generation: s.Generation, Revision: s.Revision})
+	}
+	return ended, err
+}
+
+// revoke ends tokens. Under mu.
+func (m *Memory) revoke(id sessions.ID, tokens []string, now time.Time) (ended []sessions.Token, err error) {
+	if err := m.openToTokens(id); err != nil {
+		return nil, err
+	}
+	list := m.tokens[id]
+	for _, t := range tokens {
+		if !slices.ContainsFunc(list, func(k sessions.Token) bool { return k.ID == t }) {
+			return nil, sessions.ErrUnknownToken
+		}
+	}
+	var revoked []string
+	for i := range list {
+		if list[i].RevokedAt.IsZero() && (len(tokens) == 0 || slices.Contains(tokens, list[i].ID)) {
+			list[i].RevokedAt = now
+			ended = append(ended, list[i])
+		}
+		if !list[i].RevokedAt.IsZero() {
+			revoked = append(revoked, list[i].ID)
+		}
+	}
+	if len(ended) > 0 {
+		s := m.records[id]
+		s.Revoked = strings.Join(revoked, " ")
+		s.Revision++
+		m.records[id] = s
+	}
+	return ended, nil
+}
