@@ -54,10 +54,11 @@ func newCall(r *Router, s stream, m *method) *call {
 
 // enter counts the stream in where a leads. ok is false where it may not go
 // there: ended says why, or else a has been swept away.
-func (c *call) enter(a *admission) (ended *relay.Reply, ok bool) {
+func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	if !a.engine.use() {
 		return nil, false
 	}
+	c.token = a.identity.TokenID
 	ended, ok = a.streams.join(&c.liveStream)
 	if ended != nil || !ok {
 		a.engine.release()

@@ -12,11 +12,12 @@ import (
 const liveShards = 64
 
 // Live knows the open streams of every session, so that the end of a session
-// ends them. Its End is what a sessions.Resolver wants as OnEnd.
+// ends them, and that of a token those that came by it. Its End and Revoke are
+// what a sessions.Resolver wants as OnEnd and OnRevoke.
 //
 // A session that ended stays known as ended until the second Sweep after it: a
 // stream that was admitted by a route of the moment before finds it so and is
-// refused, however the two goroutines interleave.
+// refused, however the two goroutines interleave. So do the tokens that were revoked.
 type Live struct {
 	seed   maphash.Seed
 	shards [liveShards]liveShard
@@ -35,15 +36,27 @@ type liveSession struct {
 	mu    sync.Mutex
 	head  *liveStream
 	open  int
-	ended *relay.Reply // what streams are cut with, once the session ended
-	idle  bool         // unused when Sweep last looked
-	gone  bool         // no longer in the shard
+	ended *ending // what streams are cut with, once the session ended
+	idle  bool    // unused when Sweep last looked
+	gone  bool    // no longer in the shard
+
+	revoked string  // as in sessions.Session.Revoked
+	cut     *ending // what streams are cut with that came by those tokens
 }
+
+// ending is why streams are cut.
+type ending struct {
+	row   Refusal
+	reply *relay.Reply
+}
+
+func newEnding(row Refusal) *ending { return &ending{row: row, reply: row.Reply()} }
 
 // liveStream is a place in the list of a session's streams; it is part of the
 // stream's call, so that joining the list allocates nothing.
 type liveStream struct {
 	stream     cutter
+	token      string // id of the token that it came by
 	of         *liveSession
 	prev, next *liveStream
 }
@@ -67,9 +80,18 @@ func (l *Live) End(id sessions.ID, why error) {
 	if !ok || row.Reason == refuseRegistry.Reason {
 		row = refuseSessionClosed.With("session", string(id))
 	}
-	reply := row.Reply()
-	for _, s := range l.session(id).end(reply) {
-		s.Cut(reply) // outside the lock: it may end in leave
+	e := newEnding(row)
+	for _, s := range l.session(id).end(e) {
+		s.Cut(e.reply) // outside the lock: it may end in leave
+	}
+}
+
+// Revoke cuts every stream of the session that came by one of these tokens, as in
+// sessions.Session.Revoked, and every one that was admitted but has not joined yet.
+func (l *Live) Revoke(id sessions.ID, revoked string) {
+	e := newEnding(refuseTokenRevoked.With("session", string(id)))
+	for _, s := range l.session(id).revoke(revoked, e) {
+		s.Cut(e.reply)
 	}
 }
 
@@ -123,11 +145,14 @@ func (l *Live) session(id sessions.ID) *liveSession {
 
 // join adds a stream. ended is not nil where the session is over; ok is false
 // where the entry is no longer the session's, and another must be asked for.
-func (s *liveSession) join(n *liveStream) (ended *relay.Reply, ok bool) {
+func (s *liveSession) join(n *liveStream) (ended *ending, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended != nil || s.gone {
 		return s.ended, !s.gone
+	}
+	if sessions.IsRevoked(s.revoked, n.token) {
+		return s.cut, true
 	}
 	n.of, n.next = s, s.head
 	if s.head != nil {
@@ -160,10 +185,22 @@ func (n *liveStream) leave() {
 	s.open--
 }
 
-func (s *liveSession) end(reply *relay.Reply) (open []cutter) {
+func (s *liveSession) revoke(tokens string, why *ending) (open []cutter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = reply
+	s.revoked, s.cut = tokens, why
+	for n := s.head; n != nil; n = n.next {
+		if sessions.IsRevoked(tokens, n.token) {
+			open = append(open, n.stream)
+		}
+	}
+	return open
+}
+
+func (s *liveSession) end(why *ending) (open []cutter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = why
 	for n := s.head; n != nil; n = n.next {
 		open = append(open, n.stream)
 	}

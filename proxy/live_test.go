@@ -148,3 +148,37 @@ func TestEndRacesWithStreams(t *testing.T) {
 		t.Errorf("%d streams are left", n)
 	}
 }
+
+// The end of one token ends the streams that came by it, those that come late
+// too, and no others of its session.
+func TestRevokeCutsTheStreamsOfTheToken(t *testing.T) {
+	tr := newTestRouter(t, nil)
+	one, two := tr.send(sparkHead("ExecutePlan")), tr.send(sparkHead("Config"))
+	mine := "j1"
+	tr.live.Revoke(aliceSession, "another "+mine+"x")
+	if one.reply != nil || two.reply != nil {
+		t.Fatal("cut by another token's end")
+	}
+	tr.live.Revoke(aliceSession, "another "+mine)
+	for _, s := range []*fakeStream{one, two, tr.send(sparkHead("ExecutePlan"))} {
+		if s.reply == nil || reasonOf(t, s.reply) != "TOKEN_REVOKED" {
+			t.Errorf("got %+v", s.reply)
+		}
+		s.finish(relay.Stats{})
+	}
+	if n := tr.live.Streams(aliceSession); n != 0 {
+		t.Errorf("%d streams left", n)
+	}
+}
+
+// A route that knows of the revocation lets nothing in, whatever Live knows.
+func TestRevokedTokenIsRefused(t *testing.T) {
+	tr := newTestRouter(t, nil)
+	route := aliceRoute(tr.cluster)
+	route.Session.Revoked = "j1"
+	tr.registry.set(aliceSession, route)
+	s := tr.send(sparkHead("ExecutePlan"))
+	if s.backend != nil || reasonOf(t, s.reply) != "TOKEN_REVOKED" {
+		t.Errorf("got %+v", s.reply)
+	}
+}

@@ -153,6 +153,8 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 		{sessions.ErrFailed, failedSomewhere},
 		{sessions.ErrClusterNotActive, failedSomewhere},
 		{sessions.ErrPending, refuseSessionPending.With("session", "<session>")},
+		{sessions.ErrUnknownToken, refuseTokenUnknown},
+		{sessions.ErrTooManyTokens, refuseTokens},
 		{sessions.ErrConflict, refuseConflict},
 		{sessions.ErrUnavailable, refuseRegistry},
 		{auth.ErrAmbiguous, refuseTokenAmbiguous},

@@ -268,6 +268,10 @@ func (r *Router) admit(q *request, id *auth.Identity, route *sessions.Route) (*a
 	if !owns(id, &route.Session) {
 		return nil, &refuseDenied
 	}
+	if sessions.IsRevoked(route.Session.Revoked, id.TokenID) {
+		row := refuseTokenRevoked.With("session", string(q.session))
+		return nil, &row
+	}
 	user, err := newStampUser(id.Subject)
 	if err != nil {
 		row := r.internal("stamp user", q.session, err)
@@ -299,8 +303,8 @@ func (r *Router) enter(s stream, q *request, a *admission) *admission {
 			return a
 		}
 		if ended != nil {
-			r.tally.refuse(refuseSessionClosed)
-			s.Refuse(ended)
+			r.tally.refuse(ended.row)
+			s.Refuse(ended.reply)
 			return nil
 		}
 		again, refusal := r.admit(q, a.identity, a.route)

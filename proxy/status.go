@@ -76,6 +76,8 @@ var (
 		Message: "token expired {age} ago: run `sconce token issue {session}`"})
 	refuseTokenEarly = row(Refusal{Code: codes.Unauthenticated, Reason: "TOKEN_NOT_YET_VALID", HTTP: 401,
 		Message: "the token is not valid yet: check the clock of the machine that issued it, then run `sconce token issue {session}`"})
+	refuseTokenRevoked = row(Refusal{Code: codes.Unauthenticated, Reason: "TOKEN_REVOKED", HTTP: 401,
+		Message: "this token was revoked: run `sconce token issue {session}`"})
 	refuseDenied = row(Refusal{Code: codes.PermissionDenied, Reason: "SESSION_DENIED", HTTP: 403,
 		Message: "this token does not open the session named in x-session-id: " +
 			"use the id the token was issued for, or run `sconce token issue <session>` for this one"})
@@ -176,6 +178,10 @@ var (
 	refuseClusterInactive = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_NOT_ACTIVE", HTTP: 409,
 		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: close it and create a new one, " + anew +
 			"; operators, check that the cluster runs"})
+	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
+		Message: "the session has no such token, and none was revoked: run `sconce token list <session>`"})
+	refuseTokens = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_EXHAUSTED", HTTP: 429,
+		Message: "the session has as many open tokens as one may have: use one of them, or run `sconce token revoke <session>`"})
 	refuseConflict = row(Refusal{Code: codes.Aborted, Reason: "CONFLICT", HTTP: 409,
 		Message: "the session has changed meanwhile: look with `sconce session describe`, then try again"})
 	refuseArgument = row(Refusal{Code: codes.InvalidArgument, Reason: "ARGUMENT_INVALID", HTTP: 400,
@@ -190,13 +196,13 @@ var (
 func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
-		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseDenied,
+		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
 		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
-		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseConflict,
+		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseTokens, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
 	}
 }

@@ -97,14 +97,14 @@ func (g *gateway) Run(ctx context.Context) error {
 	defer store.Close()
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
-		Directory: store, Clusters: clusters, OnEnd: live.End, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
+		Directory: store, Clusters: clusters, OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
 
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Engine: sessions.EngineClient{}, Issuer: issuer, Clusters: clusters, OnClosed: live.End,
+		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Clusters: clusters, OnClosed: live.End,
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	return group("token", "Issue the tokens that open a session, or this gateway's control API", a.tokenIssue(), a.tokenControl())
+	return group("token", "Issue, list and revoke the tokens that open a session, or sign one for this gateway's control API",
+		a.tokenIssue(), a.tokenList(), a.tokenRevoke(), a.tokenControl())
 }
 
 // tokenView is a token as --output json shows it.
@@ -28,6 +29,7 @@ type tokenView struct {
 }
 
 func (a *app) tokenIssue() *cobra.Command {
+	var req sconcev1.IssueSessionTokenRequest
 	var lifetime time.Duration
 	var out output
 	cmd := &cobra.Command{
@@ -37,22 +39,22 @@ func (a *app) tokenIssue() *cobra.Command {
 		Example: "  export SPARK_REMOTE=$(sconce token issue lake)",
 	}
 	cmd.Flags().DurationVar(&lifetime, "lifetime", 0, "how long it is good (default: as the gateway is configured, an hour)")
+	cmd.Flags().StringVar(&req.Name, "name", "", "what it is called in `sconce token list`")
+	cmd.Flags().BoolVar(&req.Replace, "replace", false, "revoke the session's other tokens of that name")
 	out.flag(cmd)
 	c := a.newClient(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
 			return err
 		}
-		return c.do(cmd.Context(), func(ctx context.Context, svc sconcev1.SessionServiceClient) error {
-			id, err := findSession(ctx, svc, args[0])
-			if err != nil {
+		return c.do(cmd.Context(), func(ctx context.Context, svc sconcev1.SessionServiceClient) (err error) {
+			if req.SessionId, err = findSession(ctx, svc, args[0]); err != nil {
 				return err
 			}
-			req := &sconcev1.IssueSessionTokenRequest{SessionId: id}
 			if lifetime != 0 {
 				req.Lifetime = durationpb.New(lifetime)
 			}
-			resp, err := svc.IssueSessionToken(ctx, req)
+			resp, err := svc.IssueSessionToken(ctx, &req)
 			if err != nil {
 				return err
 			}

@@ -42,6 +42,17 @@ func tokenMessage(token string, what *auth.Identity, endpoint string) *sconcev1.
 	}
 }
 
+func tokenMessages(list []sessions.Token) []*sconcev1.SessionToken {
+	messages := make([]*sconcev1.SessionToken, len(list))
+	for i, t := range list {
+		messages[i] = &sconcev1.SessionToken{
+			TokenId: t.ID, Name: t.Name,
+			CreateTime: timestamp(t.CreatedAt), ExpireTime: timestamp(t.ExpiresAt), RevokeTime: timestamp(t.RevokedAt),
+		}
+	}
+	return messages
+}
+
 // sessionID refuses what no session can be called. To name one that does not
 // exist is another matter, which the Manager answers.
 func sessionID(s string) (sessions.ID, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -23,7 +22,9 @@ type Sessions interface {
 	Describe(ctx context.Context, a sessions.Actor, id sessions.ID) (sessions.Session, error)
 	List(ctx context.Context, a sessions.Actor, r sessions.ListRequest) (sessions.Page, error)
 	Close(ctx context.Context, a sessions.Actor, id sessions.ID) (sessions.Session, error)
-	IssueToken(ctx context.Context, a sessions.Actor, id sessions.ID, lifetime time.Duration) (string, *auth.Identity, error)
+	IssueToken(ctx context.Context, a sessions.Actor, id sessions.ID, r sessions.TokenRequest) (string, *auth.Identity, error)
+	ListTokens(ctx context.Context, a sessions.Actor, id sessions.ID) ([]sessions.Token, error)
+	RevokeTokens(ctx context.Context, a sessions.Actor, id sessions.ID, tokens []string, all bool) ([]sessions.Token, error)
 }
 
 // Verifier checks tokens. *auth.Verifier is one.
@@ -123,11 +124,35 @@ func (s *Service) IssueSessionToken(ctx context.Context, r *sconcev1.IssueSessio
 		if err != nil {
 			return nil, err
 		}
-		token, what, err := s.Sessions.IssueToken(ctx, a, id, life)
+		token, what, err := s.Sessions.IssueToken(ctx, a, id, sessions.TokenRequest{Lifetime: life, Name: r.GetName(), Replace: r.GetReplace()})
 		if err != nil {
 			return nil, err
 		}
 		return tokenMessage(token, what, s.Endpoint), nil
+	})
+}
+
+// ListSessionTokens implements sconce.v1.
+func (s *Service) ListSessionTokens(ctx context.Context, r *sconcev1.ListSessionTokensRequest) (*sconcev1.ListSessionTokensResponse, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.ListSessionTokensResponse, error) {
+		id, err := sessionID(r.GetSessionId())
+		if err != nil {
+			return nil, err
+		}
+		list, err := s.Sessions.ListTokens(ctx, a, id)
+		return &sconcev1.ListSessionTokensResponse{Tokens: tokenMessages(list)}, err
+	})
+}
+
+// RevokeSessionTokens implements sconce.v1.
+func (s *Service) RevokeSessionTokens(ctx context.Context, r *sconcev1.RevokeSessionTokensRequest) (*sconcev1.RevokeSessionTokensResponse, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.RevokeSessionTokensResponse, error) {
+		id, err := sessionID(r.GetSessionId())
+		if err != nil {
+			return nil, err
+		}
+		ended, err := s.Sessions.RevokeTokens(ctx, a, id, r.GetTokenIds(), r.GetAll())
+		return &sconcev1.RevokeSessionTokensResponse{Tokens: tokenMessages(ended)}, err
 	})
 }
 

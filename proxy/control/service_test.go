@@ -55,7 +55,7 @@ func start(t *testing.T) *api {
 	a.verifier = need(auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: "sconce"}))(t)
 	clusters := need(sessions.NewClusters([]sessions.Cluster{{Name: "c", Address: "127.0.0.1:1"}}))(t)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
-		Store: a.memory, Engine: a.engine, Issuer: a.issuer, Clusters: clusters, ProbeTimeout: time.Millisecond,
+		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Clusters: clusters, ProbeTimeout: time.Millisecond,
 	}))(t)
 	service := need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
 	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, service))
@@ -128,6 +128,19 @@ func TestStory(t *testing.T) {
 	want := fmt.Sprintf("sc://sconce.test:8085/;token=%s;x-session-id=%s", issued.GetToken(), s.GetId())
 	if issued.GetConnectionString() != want || issued.GetEndpoint() != "sconce.test:8085" {
 		t.Errorf("connection string %q", issued.GetConnectionString())
+	}
+
+	known, err := a.ListSessionTokens(ann, &sconcev1.ListSessionTokensRequest{SessionId: s.GetId()})
+	if err != nil || len(known.GetTokens()) != 1 || known.GetTokens()[0].GetTokenId() != issued.GetTokenId() || known.GetTokens()[0].GetRevokeTime() != nil {
+		t.Errorf("tokens %v, %v", known, err)
+	}
+	ended, err := a.RevokeSessionTokens(ann, &sconcev1.RevokeSessionTokensRequest{SessionId: s.GetId(), TokenIds: []string{issued.GetTokenId()}})
+	if err != nil || len(ended.GetTokens()) != 1 || ended.GetTokens()[0].GetRevokeTime() == nil {
+		t.Errorf("revoked %v, %v", ended, err)
+	}
+	_, err = a.RevokeSessionTokens(ann, &sconcev1.RevokeSessionTokensRequest{SessionId: s.GetId(), TokenIds: []string{"x"}})
+	if status.Code(err) != codes.NotFound {
+		t.Errorf("an unknown token: %v", err)
 	}
 
 	closed, err := a.CloseSession(a.as(t, "root", "acme", true), &sconcev1.CloseSessionRequest{SessionId: s.GetId()})
