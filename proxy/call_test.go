@@ -122,10 +122,12 @@ func TestForeignSessionIsRefused(t *testing.T) {
 			{"surprise", errors.New("surprise"), "INTERNAL"},
 		} {
 			tr := newTestRouter(t, nil)
-			tr.registry.bind = func(context.Context, sessions.SparkID) error { return tc.err }
+			held := make(chan struct{}) // the answer must not come before the Hold
+			tr.registry.bind = func(context.Context, sessions.SparkID) error { <-held; return tc.err }
 			s := tr.send(sparkHead("Config"))
 			body := grpcFrame(appendText(nil, 1, "ffffffff-4455-6677-8899-aabbccddeeff"))
 			v, e := s.edit(body, true)
+			close(held)
 			if v != relay.Hold {
 				t.Fatalf("%s: verdict %v", tc.name, v)
 			}

@@ -40,6 +40,7 @@ type conn struct {
 	heard       atomic.Int64  // when bytes last came, Unix nanoseconds; 0 before the first
 	alive       atomic.Bool   // the peer's SETTINGS came
 	pinged      atomic.Int64  // when our unanswered ping left, or 0
+	asked       atomic.Int32  // pings since the peer's last DATA or HEADERS
 	fairUpdates atomic.Uint64 // WINDOW_UPDATEs that answer our DATA: two for a frame
 
 	flying  batch          // of whoever set writing

@@ -59,7 +59,9 @@ type Limits struct {
 
 	// PingAfter is how long a connection may be silent before it is asked
 	// whether it still lives, and PingTimeout how long the answer may take.
-	// Idle client connections are kept. Defaults 30 s and 10 s.
+	// Idle client connections are kept. A backend is asked only while it has
+	// streams, and no more often than gRPC servers bear: see politePings.
+	// Defaults 30 s and 10 s.
 	PingAfter, PingTimeout time.Duration
 
 	// MaxMessage bounds the declared length of one gRPC message to a client, in

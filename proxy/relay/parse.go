@@ -92,8 +92,10 @@ func (c *conn) frame(h head, f []byte) error {
 	}
 	switch h.kind {
 	case http2.FrameData:
+		c.spoke()
 		return c.dataFrame(h, f)
 	case http2.FrameHeaders:
+		c.spoke()
 		return c.headersFrame(h, p)
 	case http2.FrameContinuation:
 		return c.continuation(h, p)

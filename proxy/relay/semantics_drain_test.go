@@ -192,6 +192,39 @@ func TestSilenceIsAskedAbout(t *testing.T) {
 	})
 }
 
+// Spark before 4.3 ends a connection at the third ping that comes within five
+// minutes of another while it has nothing to say: a query may be silent for hours.
+func TestBackendsAreAskedPolitely(t *testing.T) {
+	limits := relay.DefaultLimits()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigConfig{})
+		l, c, b := r.open(proxytest.PeerConfig{}, proxytest.PeerConfig{})
+		l.answer()
+		pings := func(during time.Duration) int {
+			before := b.Count(http2.FramePing)
+			time.Sleep(during)
+			synctest.Wait()
+			return b.Count(http2.FramePing) - before
+		}
+		// One that is in order, one that is not; the third would be the end.
+		if n := pings(5 * time.Minute); n != 2 {
+			t.Errorf("%d pings in the first five minutes of silence, want 2", n)
+		}
+		if n := pings(time.Hour); n < 9 || n > 12 {
+			t.Errorf("%d pings in the next hour, want one every five minutes and a little", n)
+		}
+		b.Send(l.bid, []byte("x"), false)
+		if n := pings(limits.PingAfter + 5*time.Second); n != 1 {
+			t.Errorf("%d pings soon after something was said, want 1", n)
+		}
+		l.done()
+		c.Response(l.cid)
+		if n := pings(3 * time.Hour); n != 0 {
+			t.Errorf("%d pings to a backend without streams, want none", n)
+		}
+	})
+}
+
 // A connection that says nothing at first is closed in time.
 func TestPrefaceMustCome(t *testing.T) {
 	limits := relay.DefaultLimits()

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -100,20 +101,48 @@ func (c *conn) look(now time.Time) {
 		}
 		return
 	}
-	after := c.lim.PingAfter
-	if quiet < after {
-		return
-	}
-	if streams == 0 {
-		after *= idleFactor
-	}
-	if quiet >= after {
+	if quiet >= c.pingAfter(streams) {
 		c.ping(now)
+	}
+}
+
+// A gRPC server counts pings that come within five minutes of another, or without a
+// stream, and ends the connection at the third since it last sent DATA or HEADERS
+// (gRFC A8; grpc-java's KeepAliveEnforcer, grpc-go's keepalive.EnforcementPolicy).
+// So a backend whose streams are silent is asked politePings times, and then only
+// every politeAfter; without streams it is not asked: TCP's own keepalive finds a dead
+// one, and the first stream on it does.
+const (
+	politePings = 2
+	politeAfter = 5*time.Minute + 10*time.Second
+)
+
+// pingAfter is how long the connection may be silent now.
+func (c *conn) pingAfter(streams int) time.Duration {
+	after := c.lim.PingAfter
+	switch {
+	case c.side == ClientSide && streams == 0:
+		return after * idleFactor
+	case c.side == ClientSide:
+		return after
+	case streams == 0:
+		return math.MaxInt64
+	case c.asked.Load() >= politePings:
+		return max(after, politeAfter)
+	}
+	return after
+}
+
+// spoke notes that the peer sent DATA or HEADERS.
+func (c *conn) spoke() {
+	if c.asked.Load() != 0 {
+		c.asked.Store(0)
 	}
 }
 
 func (c *conn) ping(now time.Time) {
 	c.pinged.Store(now.UnixNano())
+	c.asked.Add(1)
 	var data [8]byte
 	c.mu.Lock()
 	c.ctl = appendPing(c.ctl, false, data[:])
