@@ -79,7 +79,7 @@ define venv
 @echo 'preparing Python in $(1) (once; it downloads some 150 MB): $(2)'
 @rm -rf $(1) && mkdir -p $(dir $(1)) && $(PYTHON) -m venv $(1) || \
   { echo "no virtual environment could be made: install Python's venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
-@$(1)/bin/pip install --disable-pip-version-check --no-input --quiet $(2) || \
+@$(1)/bin/pip install --disable-pip-version-check --no-input $(2) || \
   { rm -rf $(1); echo "the packages could not be installed: see pip's words above, and whether PyPI can be reached" >&2; exit 1; }
 @touch $(1)/ready
 endef

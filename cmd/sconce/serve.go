@@ -40,6 +40,9 @@ func (a *app) serve(ctx context.Context, sources configs.Sources) error {
 	if err != nil {
 		return err
 	}
+	if err := checkFiles(cfg); err != nil {
+		return err
+	}
 	log := newLogger(cfg.Log, a.stderr)
 	defer func() { _ = log.Sync() }()
 	ctx, stop := context.WithCancel(ctx)

@@ -142,7 +142,7 @@ func (b *Backend) assign(s *Stream, t *turn) {
 		if s.openOn(bc.conn, t) {
 			return
 		}
-		b.retire(bc)
+		b.retire(bc, t)
 	}
 }
 
@@ -190,11 +190,13 @@ func (b *Backend) staying() (n int) {
 func (c *backendConn) takes() bool { return c.up && !c.leaving && c.live < c.room }
 
 // retire takes a connection that accepts no more streams out of the choice.
-func (b *Backend) retire(bc *backendConn) {
+func (b *Backend) retire(bc *backendConn, t *turn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	bc.leaving = true
-	bc.live--
+	if bc.live--; bc.live == 0 {
+		t.spent = append(t.spent, bc)
+	}
 }
 
 // release gives the slot of a stream back. It may be called with the stream's
@@ -224,9 +226,9 @@ func (b *Backend) serveWaiting(t *turn) {
 		s.mu.Lock()
 		switch {
 		case s.phase != waiting:
-			b.drop(p.conn)
+			b.release(p.conn.conn, t)
 		case !s.openOn(p.conn.conn, t):
-			b.retire(p.conn)
+			b.retire(p.conn, t)
 			b.assign(s, t)
 		}
 		s.mu.Unlock()
@@ -264,12 +266,6 @@ func (b *Backend) forget(s *Stream) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = slices.DeleteFunc(b.waiting, func(w waiter) bool { return w.stream == s })
-}
-
-func (b *Backend) drop(bc *backendConn) {
-	b.mu.Lock()
-	bc.live--
-	b.mu.Unlock()
 }
 
 // dial starts the goroutine that connects, unless it runs or there are

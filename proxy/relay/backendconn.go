@@ -141,6 +141,9 @@ func (c *backendConn) goAway(last uint32, code http2.ErrCode) error {
 	b.mu.Lock()
 	c.leaving = true
 	spent := c.live == 0
+	if len(b.waiting) > 0 { // there may be another connection now
+		c.turn.slots = append(c.turn.slots, b)
+	}
 	b.mu.Unlock()
 	c.mu.Lock()
 	c.goneAway = true

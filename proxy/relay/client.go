@@ -123,6 +123,9 @@ func (c *clientConn) trailers(h *half, hd *Header, end, tooLarge bool) error {
 	case was:
 		return &StreamError{ClientSide, h.id, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM"}
 	case !end || hd.fault != "" || tooLarge:
+		h.stream.mu.Lock()
+		h.stream.abandon(&c.turn)
+		h.stream.mu.Unlock()
 		return &StreamError{ClientSide, h.id, http2.ErrCodeProtocol, "malformed trailers"}
 	}
 	return h.stream.request(segment{end: true}, &c.turn)
@@ -193,6 +196,11 @@ func (c *clientConn) closeWhenEmpty() {
 func (c *clientConn) closeWhenWritten() {
 	c.mu.Lock()
 	busy := !c.dead && (c.writing || c.pending())
+	if !c.dead && len(c.streams) > 0 { // its HEADERS were read when left named the last id
+		c.closing.Store(false)
+		c.mu.Unlock()
+		return
+	}
 	c.mu.Unlock()
 	if busy {
 		time.AfterFunc(drainGrace, c.closeWhenWritten)

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"slices"
+
 	"golang.org/x/net/http2"
 )
 
@@ -184,7 +186,9 @@ func (c *conn) commit(h *half, sg *segment, n int, t *turn) {
 	h.sentData = true
 	c.fairUpdates.Add(2)
 	if c.dead {
-		sg.drop()
+		if whole { // else the rest of it stays in the queue, and may take more in
+			sg.drop()
+		}
 		return
 	}
 	body := min(n, len(sg.body))
@@ -241,10 +245,16 @@ func (c *conn) finish(h *half, tl *tail, t *turn) {
 
 func (c *conn) putTail(h *half, t *turn) {
 	tl := h.tail
-	if tl == nil || h.over || h.sentEnd {
+	if tl == nil || h.over {
 		return
 	}
 	t.touch(c)
+	if h.sentEnd { // it went with the last piece of the queue
+		if tl.reset || tl.also {
+			c.resetHalf(h, tl.code, t)
+		}
+		return
+	}
 	switch {
 	case tl.reset:
 		c.resetHalf(h, tl.code, t)
@@ -291,6 +301,10 @@ func (c *conn) remove(h *half, t *turn) {
 	}
 	h.over = true
 	h.queue.clear()
+	if h.blocked {
+		h.blocked = false
+		c.blocked = slices.DeleteFunc(c.blocked, func(x *half) bool { return x == h })
+	}
 	c.pool.grown.Add(int64(c.lim.StreamWindow) - h.window)
 	h.window = int64(c.lim.StreamWindow)
 	delete(c.streams, h.id)

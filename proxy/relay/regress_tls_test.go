@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -66,4 +67,57 @@ func tlsDownload(t *testing.T, r *rig, conn net.Conn, size int) (got []byte) {
 			}
 		}
 	}
+}
+
+// A TLS connection that we end says so (close_notify, RFC 8446 section 6.1): without
+// it some clients take the end for a truncation.
+func TestTLSCloseIsAnnounced(t *testing.T) {
+	certs := proxytest.NewCerts(t)
+	r := newRig(t, rigConfig{tcp: true, tls: certs})
+	near, far := r.pair()
+	r.serving.Go(func() {
+		over := tls.Server(relay.NewRecords(far.(*net.TCPConn)), certs.Server)
+		_ = over.Handshake()
+		r.server.ServeConn(over, relay.Peer{Addr: far.RemoteAddr(), TLS: true})
+	})
+	var seen bytes.Buffer
+	conn := tls.Client(&tapped{Conn: near, seen: &seen}, certs.Client)
+	defer func() { _ = conn.Close() }()
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	fr := http2.NewFramer(conn, conn)
+	_ = fr.WriteSettings()
+	_, _ = fr.ReadFrame()
+	drained := make(chan struct{})
+	go func() { defer close(drained); _ = r.server.Shutdown(context.Background()) }()
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			break
+		}
+		if ping, ok := f.(*http2.PingFrame); ok && !ping.IsAck() {
+			_ = fr.WritePing(true, ping.Data)
+		}
+	}
+	_ = conn.Close()
+	<-drained
+	last := 0
+	for b := seen.Bytes(); len(b) >= 5; b = b[min(len(b), 5+last):] {
+		last = int(b[3])<<8 | int(b[4])
+	}
+	const alert = 2 + 1 + 16 // itself, its type, the tag of AES-GCM or ChaCha20-Poly1305
+	if last != alert {
+		t.Errorf("the last record has %d bytes, an alert has %d", last, alert)
+	}
+}
+
+// tapped keeps what was read.
+type tapped struct {
+	net.Conn
+	seen *bytes.Buffer
+}
+
+func (c *tapped) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.seen.Write(p[:n])
+	return n, err
 }

@@ -74,15 +74,15 @@ func (s *Server) open(nc net.Conn, peer Peer) *clientConn {
 	}
 	cc := &clientConn{conn: newConn(ClientSide, w, &s.pool, &s.limits), server: s, remote: peer}
 	cc.role = cc
-	if !s.add(cc) {
-		w.close()
-		return nil
-	}
-	cc.greet("",
+	cc.greet("", // before Shutdown can see it: SETTINGS come first
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(s.limits.Streams)},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(s.limits.StreamWindow)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(s.limits.HeaderBytes)},
 	)
+	if !s.add(cc) {
+		w.close()
+		return nil
+	}
 	s.watch.add(cc.conn)
 	return cc
 }

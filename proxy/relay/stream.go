@@ -103,6 +103,11 @@ func (s *Stream) Resume() {
 func (s *Stream) Cut(r *Reply) {
 	t := s.server.turn()
 	s.reply(r, t, true)
+	s.mu.Lock()
+	if s.frontOver { // in order, so its end left the request on its way
+		s.abandon(t)
+	}
+	s.mu.Unlock()
 	s.server.settle(t)
 }
 
@@ -162,6 +167,7 @@ func (s *Stream) request(sg segment, t *turn) error {
 	s.in += uint64(len(sg.body))
 	if !s.withinLength(&sg) {
 		sg.drop()
+		s.abandon(t)
 		return &StreamError{ClientSide, s.front.id, http2.ErrCodeProtocol, "a body that is not its content-length"}
 	}
 	if s.phase == asked || s.held {
@@ -202,6 +208,7 @@ func (s *Stream) edit(sg segment, t *turn) {
 	if verdict == Cut { // nothing more: what the backend has must stay incomplete
 		sg.drop()
 		s.reply(e.Reply, t, true)
+		s.abandon(t)
 		return
 	}
 	if verdict == Pass {
@@ -217,6 +224,19 @@ func (s *Stream) edit(sg segment, t *turn) {
 		s.held = true
 		s.raw.unshift(rest)
 	}
+}
+
+// abandon ends the way of the request, where the client's side may be over in order
+// and so cannot do it. s.mu is held.
+func (s *Stream) abandon(t *turn) {
+	switch s.phase {
+	case waiting:
+		s.backend.forget(s)
+	case opened:
+		s.back.conn.faultHalf(s.back, http2.ErrCodeCancel, t)
+	}
+	s.phase = finished
+	s.raw.clear()
 }
 
 // emitPieces turns what Edit said into segments. With hold, what it did not

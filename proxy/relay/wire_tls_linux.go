@@ -240,12 +240,27 @@ func (w *tlsWire) flush() error {
 	return err
 }
 
+// last writes what is sealed behind CloseWrite, which leaves a write deadline that
+// has passed: RawConn.Write does nothing any more, and must not wait here.
+func (w *tlsWire) last() {
+	r := w.rec
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.out) == 0 {
+		return
+	}
+	_ = w.sock.raw.Control(func(fd uintptr) {
+		n, _ := unix.Write(int(fd), r.out)
+		r.out = r.out[max(n, 0):]
+	})
+}
+
 func (w *tlsWire) wait() error { return w.sock.wait() }
 
 func (w *tlsWire) nudge() { w.sock.nudge() }
 func (w *tlsWire) end() {
 	_ = w.conn.CloseWrite()
-	_ = w.flush()
+	w.last()
 	w.sock.end()
 }
 
@@ -256,7 +271,7 @@ func (w *tlsWire) linger() {
 
 func (w *tlsWire) shut() {
 	_ = w.conn.CloseWrite()
-	_ = w.flush()
+	w.last()
 	w.sock.shut()
 }
 

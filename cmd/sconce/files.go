@@ -1,0 +1,53 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+
+	"github.com/sconce-dev/sconce/auth"
+	"github.com/sconce-dev/sconce/configs"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// checkFiles reads every file that a configuration names (that they are there, the
+// configuration has seen to) and returns what is wrong with any of them, so that a
+// gateway which starts has what it needs, and one that does not says everything at once.
+func checkFiles(cfg *configs.Config) error {
+	var faults configs.Faults
+	check := func(path string, err error) {
+		if err != nil {
+			faults = append(faults, configs.Fault{Path: path, Problem: err.Error()})
+		}
+	}
+	_, err := auth.LoadSigningKey(cfg.Auth.SigningKey)
+	check("auth.signing_key", err)
+	if len(cfg.Auth.KeyFiles) > 0 {
+		_, err = auth.NewKeySet(auth.KeySetConfig{Files: cfg.Auth.KeyFiles})
+		check("auth.key_files", err)
+	}
+	if cfg.TLS.Cert != "" {
+		if _, err = tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
+			err = fmt.Errorf("%w: write a PEM certificate and, into tls.key, the key that belongs to it", err)
+		}
+		check("tls.cert", err)
+	}
+	_, err = secret(cfg.Redis.PasswordFile)
+	check("redis.password_file", err)
+	_, err = redisTLS(cfg.Redis.TLS)
+	check("redis.tls", err)
+	for i, c := range cfg.Clusters {
+		_, err = secret(c.TokenFile)
+		check(fmt.Sprintf("clusters[%d].token_file", i), err)
+		if c.TLS.Enabled {
+			_, err = (&sessions.Cluster{Name: c.Name, TLS: &sessions.ClusterTLS{CAFile: c.TLS.CA}}).TLSConfig()
+			if err != nil {
+				err = fmt.Errorf("%w: write the path of a PEM file", err)
+			}
+			check(fmt.Sprintf("clusters[%d].tls.ca", i), err)
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return faults
+}
