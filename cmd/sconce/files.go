@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 
 	"github.com/sconce-dev/sconce/auth"
@@ -9,8 +8,8 @@ import (
 	"github.com/sconce-dev/sconce/sessions"
 )
 
-// checkFiles reads every file that a configuration names (that they are there, the
-// configuration has seen to) and returns what is wrong with any of them, so that a
+// checkFiles reads every file that a configuration names (that they are there and
+// that the certificate is one, the configuration has seen to) and returns what is wrong with any of them, so that a
 // gateway which starts has what it needs, and one that does not says everything at once.
 func checkFiles(cfg *configs.Config) error {
 	var faults configs.Faults
@@ -24,12 +23,6 @@ func checkFiles(cfg *configs.Config) error {
 	if len(cfg.Auth.KeyFiles) > 0 {
 		_, err = auth.NewKeySet(auth.KeySetConfig{Files: cfg.Auth.KeyFiles})
 		check("auth.key_files", err)
-	}
-	if cfg.TLS.Cert != "" {
-		if _, err = tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
-			err = fmt.Errorf("%w: write a PEM certificate and, into tls.key, the key that belongs to it", err)
-		}
-		check("tls.cert", err)
 	}
 	_, err = secret(cfg.Redis.PasswordFile)
 	check("redis.password_file", err)
