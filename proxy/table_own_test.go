@@ -84,8 +84,8 @@ func TestFieldsThatAreNotForwarded(t *testing.T) {
 	if in.Header(":authority") != "engine.test:15002" || in.Header("authorization") != "Bearer "+gateway.Token {
 		t.Errorf("the engine read %v", in.Blocks[0])
 	}
-	// A content-length that lies is a malformed request (RFC 9113, 8.1.1), where the
-	// design proposed to ignore it: nothing a client of ours sends has one.
+	// A content-length that lies is a malformed request (RFC 9113, 8.1.1), though gRPC
+	// servers ignore it: nothing a client of ours sends has one.
 	over := s.c.Open(s.good("content-length", "3"), false)
 	s.c.Data(over, true, body)
 	onlyReset.check(t, s.c.Response(over))

@@ -24,9 +24,9 @@ import (
 	"github.com/sconce-dev/sconce/sessions"
 )
 
-// The bad inputs of the security design, as one table, through the real port,
+// The bad inputs, as one table, through the real port,
 // relay, router and registry, in front of an engine that counts its calls.
-// Where the design proposed another status than is listed here, the row says why.
+// Where another status would have been as near, the row says why it is this one.
 
 const (
 	analyze = proxytest.SparkService + "AnalyzePlan"
@@ -127,7 +127,7 @@ type want struct {
 
 func refused(code codes.Code, reason string) want { return want{code: code, reason: reason} }
 
-// row is one bad input. The number is that of the design; several rows may share one.
+// row is one bad input. Its number groups rows of one kind; several may share one.
 type row struct {
 	number int
 	name   string

@@ -38,7 +38,7 @@ func envoyVersion(program, hint string) (string, error) {
 	return line, nil
 }
 
-// http2 are the windows of the design's measurements: 1 MiB and 16 MiB.
+// http2 are windows of 1 MiB a stream and 16 MiB a connection.
 const http2 = `{ initial_stream_window_size: 1048576, initial_connection_window_size: 16777216, max_concurrent_streams: 1000 }`
 
 func envoySettings(s Setup) string {

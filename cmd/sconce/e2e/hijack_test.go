@@ -43,7 +43,7 @@ type attack struct {
 
 var readSecret = "SELECT * FROM secret"
 
-// attacks is the hijack table of the design, and every other method with the
+// attacks are the known ways into another session, and every other method with the
 // victim's session id.
 var attacks = []attack{
 	{name: "own user, the victim's session", method: "ExecutePlan", takes: []string{"Sail"}, code: codes.PermissionDenied,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares what the end-to-end test needs, under .cache/e2e of the repository: redis-server, a Sail
-# server, Apache Spark Connect, PySpark clients of four ages, and the JVM client. Idempotent: a part
+# server, Apache Spark Connect, PySpark clients of five ages, and the JVM client. Idempotent: a part
 # whose stamp is fresh is left alone, so a second run takes under a second.
 #
 #   cmd/sconce/e2e/setup.sh          prepare everything
