@@ -59,13 +59,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("%s does not know %q%s: see `%s --help`", cmd.CommandPath(), args[0], hint, cmd.CommandPath())}
 }
 
-func oneArg(what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return usageError{fmt.Errorf("%s takes one %s, not %d: see `%s --help`", cmd.CommandPath(), what, len(args), cmd.CommandPath())}
-		}
-		return nil
+func oneSession(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usageError{fmt.Errorf("%s takes one session, not %d: see `%s --help`", cmd.CommandPath(), len(args), cmd.CommandPath())}
 	}
+	return nil
 }
 
 func (a *app) versionCommand() *cobra.Command {

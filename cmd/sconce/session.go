@@ -62,7 +62,7 @@ func (a *app) sessionCreate() *cobra.Command {
 
 func (a *app) sessionDescribe() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "describe SESSION", Short: "Show one session, named by its id or its name", Args: oneArg("session"),
+		Use: "describe SESSION", Short: "Show one session, named by its id or its name", Args: oneSession,
 	}
 	return a.sessionCall(cmd, func(ctx context.Context, svc sconcev1.SessionServiceClient, args []string) (*sconcev1.Session, error) {
 		id, err := findSession(ctx, svc, args[0])
@@ -76,7 +76,7 @@ func (a *app) sessionDescribe() *cobra.Command {
 
 func (a *app) sessionClose() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "close SESSION", Short: "End a session for ever, named by its id or its name", Args: oneArg("session"),
+		Use: "close SESSION", Short: "End a session for ever, named by its id or its name", Args: oneSession,
 		Long: "End a session for ever: its streams end, its tokens are worth nothing.",
 	}
 	return a.sessionCall(cmd, func(ctx context.Context, svc sconcev1.SessionServiceClient, args []string) (*sconcev1.Session, error) {

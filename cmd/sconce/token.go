@@ -33,7 +33,7 @@ func (a *app) tokenIssue() *cobra.Command {
 	var lifetime time.Duration
 	var out output
 	cmd := &cobra.Command{
-		Use: "issue SESSION", Short: "Issue a token for a session, and print its connection string", Args: oneArg("session"),
+		Use: "issue SESSION", Short: "Issue a token for a session, and print its connection string", Args: oneSession,
 		Long: "Issue a token for a session, named by its id or its name. The connection string goes to\n" +
 			"standard output. It holds the token, which is shown this once.",
 		Example: "  export SPARK_REMOTE=$(sconce token issue lake)",

@@ -86,7 +86,7 @@ func (a *app) tokensCall(cmd *cobra.Command, none string,
 
 func (a *app) tokenList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list SESSION", Short: "List what is known of a session's tokens, the newest first", Args: oneArg("session"),
+		Use: "list SESSION", Short: "List what is known of a session's tokens, the newest first", Args: oneSession,
 		Long: "List what is known of the tokens of a session, named by its id or its name. The tokens\n" +
 			"themselves are kept nowhere; one that has expired is forgotten a little later.",
 	}
