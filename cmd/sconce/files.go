@@ -8,9 +8,10 @@ import (
 	"github.com/sconce-dev/sconce/sessions"
 )
 
-// checkFiles reads every file that a configuration names (that they are there and
-// that the certificate is one, the configuration has seen to) and returns what is wrong with any of them, so that a
-// gateway which starts has what it needs, and one that does not says everything at once.
+// checkFiles returns what is wrong with what stands in the files that a configuration
+// names, so that a gateway which starts has what it needs, and one that does not says
+// everything at once. That they can be read, and that the certificate is one, configs
+// has seen to.
 func checkFiles(cfg *configs.Config) error {
 	var faults configs.Faults
 	check := func(path string, err error) {
@@ -24,13 +25,9 @@ func checkFiles(cfg *configs.Config) error {
 		_, err = auth.NewKeySet(auth.KeySetConfig{Files: cfg.Auth.KeyFiles})
 		check("auth.key_files", err)
 	}
-	_, err = secret(cfg.Redis.PasswordFile)
-	check("redis.password_file", err)
 	_, err = redisTLS(cfg.Redis.TLS)
 	check("redis.tls", err)
 	for i, c := range cfg.Clusters {
-		_, err = secret(c.TokenFile)
-		check(fmt.Sprintf("clusters[%d].token_file", i), err)
 		if c.TLS.Enabled {
 			_, err = (&sessions.Cluster{Name: c.Name, TLS: &sessions.ClusterTLS{CAFile: c.TLS.CA}}).TLSConfig()
 			if err != nil {
