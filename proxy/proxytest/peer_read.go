@@ -45,8 +45,8 @@ func (p *Peer) ended(err error) {
 func (p *Peer) take(raw http2.Frame) {
 	in := &p.in
 	f := copyFrame(raw)
-	if bound := in.bound(http2.SettingMaxFrameSize, in.maxFrame); f.Length > bound {
-		in.fault("%v of %d bytes, over the frame size of %d", f.Type, f.Length, bound)
+	if f.Length > in.maxFrame {
+		in.fault("%v of %d bytes, over the frame size of %d", f.Type, f.Length, in.maxFrame)
 	}
 	if in.open != nil && (f.Type != http2.FrameContinuation || f.Stream != in.open.Stream) {
 		in.fault("%v inside a header block", f.Type)

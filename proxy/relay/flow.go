@@ -21,26 +21,25 @@ func (c *conn) settingsFrame(h head, p []byte) error {
 	if isAck {
 		return nil
 	}
-	for ; len(p) > 0; p = p[6:] {
-		set := http2.Setting{ID: http2.SettingID(binary.BigEndian.Uint16(p)), Val: binary.BigEndian.Uint32(p[2:])}
-		if err := c.setting(set); err != nil {
+	for q := p; len(q) > 0; q = q[6:] {
+		if err := c.checkSetting(readSetting(q)); err != nil {
 			return err
 		}
 	}
-	// The acknowledgement keeps its place: what was committed before it followed
-	// the old settings (RFC 9113 section 6.5.3).
-	var ack [frameHead]byte
-	head{kind: http2.FrameSettings, flags: flagAck}.put(ack[:])
-	c.mu.Lock()
-	c.put(ack[:])
-	c.mu.Unlock()
+	if err := c.follow(p); err != nil {
+		return err
+	}
 	c.greeted = true
 	c.alive.Store(true)
 	c.role.ready()
 	return c.checkControl()
 }
 
-func (c *conn) setting(s http2.Setting) error {
+func readSetting(p []byte) http2.Setting {
+	return http2.Setting{ID: http2.SettingID(binary.BigEndian.Uint16(p)), Val: binary.BigEndian.Uint32(p[2:])}
+}
+
+func (c *conn) checkSetting(s http2.Setting) error {
 	if err := s.Valid(); err != nil {
 		code := http2.ErrCodeProtocol
 		if s.ID == http2.SettingInitialWindowSize {
@@ -48,20 +47,34 @@ func (c *conn) setting(s http2.Setting) error {
 		}
 		return c.fault(code, "a setting out of its range")
 	}
+	if s.ID == http2.SettingEnablePush && c.side == BackendSide && s.Val != 0 {
+		return c.fault(http2.ErrCodeProtocol, "ENABLE_PUSH from a server")
+	}
+	return nil
+}
+
+// follow acknowledges the settings and applies them in one step: what was committed
+// before the acknowledgement kept to the old ones, what comes behind it keeps to
+// the new ones (RFC 9113 section 6.5.3). gRPC C-core counts that way: DATA that uses a
+// larger window before the acknowledgement is for it a breach of the smaller one.
+func (c *conn) follow(p []byte) error {
+	var ack [frameHead]byte
+	head{kind: http2.FrameSettings, flags: flagAck}.put(ack[:])
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch s.ID {
-	case http2.SettingHeaderTableSize:
-		c.encoder().setTableSize(s.Val)
-	case http2.SettingMaxConcurrentStreams:
-		c.peer.streams = int64(s.Val)
-	case http2.SettingMaxFrameSize:
-		c.peer.frame = min(int(s.Val), maxFrame)
-	case http2.SettingInitialWindowSize:
-		return c.shiftWindows(int64(s.Val))
-	case http2.SettingEnablePush:
-		if c.side == BackendSide && s.Val != 0 {
-			return c.fault(http2.ErrCodeProtocol, "ENABLE_PUSH from a server")
+	c.put(ack[:])
+	for ; len(p) > 0; p = p[6:] {
+		switch s := readSetting(p); s.ID {
+		case http2.SettingHeaderTableSize:
+			c.encoder().setTableSize(s.Val)
+		case http2.SettingMaxConcurrentStreams:
+			c.peer.streams = int64(s.Val)
+		case http2.SettingMaxFrameSize:
+			c.peer.frame = min(int(s.Val), maxFrame)
+		case http2.SettingInitialWindowSize:
+			if err := c.shiftWindows(int64(s.Val)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
