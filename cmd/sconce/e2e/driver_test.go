@@ -93,7 +93,9 @@ func (p python) path(w *world) string {
 // run runs the cases in one process and returns a line for each of them.
 func (p python) run(t *testing.T, w *world, j job, limit time.Duration) map[string]line {
 	t.Helper()
-	j.Scratch = t.TempDir()
+	if j.Scratch == "" {
+		j.Scratch = t.TempDir()
+	}
 	order, err := json.Marshal(j)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -202,19 +203,24 @@ func testClose(t *testing.T, s *session, query string, messages int) {
 // TestCloseInPySpark: the user of a running query reads why it ended, and soon.
 func TestCloseInPySpark(t *testing.T) {
 	w := needs(t)
-	const begin, soon = 15 * time.Second, 5 * time.Second
+	const soon, patience = 5 * time.Second, 2 * time.Minute
 	for _, e := range []*engine{w.sail, w.spark} {
 		for _, p := range []python{py35, newest} {
 			for _, name := range []string{"endless_work", "endless_rows"} {
 				t.Run(e.name+"/"+p.name+"/"+name, func(t *testing.T) {
 					t.Parallel()
 					s := w.gate.open(t, "ada", e.cluster)
-					closed := make(chan time.Time, 1)
-					time.AfterFunc(begin, func() {
+					scratch, closed := t.TempDir(), make(chan time.Time, 1)
+					go func() {
+						defer close(closed)
+						if !appears(t.Context(), filepath.Join(scratch, "begun"), patience) {
+							return
+						}
+						time.Sleep(time.Second) // the first row is not the last, and work has begun
 						s.close(t)
 						closed <- time.Now()
-					})
-					got := p.run(t, w, job{URL: s.url("127.0.0.1"), Cases: []string{name}}, time.Minute)[name]
+					}()
+					got := p.run(t, w, job{URL: s.url("127.0.0.1"), Cases: []string{name}, Scratch: scratch}, patience)[name]
 					var seen struct {
 						Rows  int
 						Said  string
@@ -229,7 +235,11 @@ func TestCloseInPySpark(t *testing.T) {
 					if name == "endless_rows" && seen.Rows == 0 {
 						t.Errorf("no rows before the close: it proves nothing")
 					}
-					late := time.UnixMilli(int64(seen.Ended * 1000)).Sub(<-closed)
+					at, ok := <-closed
+					if !ok {
+						t.Fatal("the query did not begin: nothing was closed")
+					}
+					late := time.UnixMilli(int64(seen.Ended * 1000)).Sub(at)
 					// Rows that PySpark already has are handed out first, however long that takes.
 					if late > soon && name == "endless_work" {
 						t.Errorf("PySpark told it %v after the close, want at most %v", late, soon)
@@ -238,6 +248,19 @@ func TestCloseInPySpark(t *testing.T) {
 			}
 		}
 	}
+}
+
+// appears waits for a file.
+func appears(ctx context.Context, name string, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err := os.Stat(name); err == nil {
+			return true
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return false
 }
 
 func drain(stream grpc.ClientStream) error {

@@ -354,12 +354,25 @@ def stream(job):
     return {"rows": len(ids), "right": right}
 
 
-def until_closed(job, query):
-    """A query without an end, and when and how somebody else ended it."""
+def until_closed(job, query, begun_at):
+    """A query without an end, and when and how somebody else ended it.
+
+    The file that tells the test to end it appears with row number begun_at.
+    """
+
+    def begun():
+        open(os.path.join(job.scratch, "begun"), "w").close()
+
+    session = job.session()
+    rows(session.sql("SELECT 1"))  # connected, whatever that took
     seen = {"rows": 0}
+    if begun_at == 0:
+        begun()
     try:
-        for _ in job.session().sql(query).toLocalIterator():
+        for _ in session.sql(query).toLocalIterator():
             seen["rows"] += 1
+            if seen["rows"] == begun_at:
+                begun()
     except Exception as error:
         seen["said"] = str(error)
     seen["ended"] = time.time()
@@ -367,12 +380,12 @@ def until_closed(job, query):
 
 
 def endless_work(job):
-    return until_closed(job, "SELECT sum(id % 7) AS s FROM range(100000000000000)")
+    return until_closed(job, "SELECT sum(id % 7) AS s FROM range(100000000000000)", 0)
 
 
 def endless_rows(job):
     # Spark sends a partition when it is whole, so they are small.
-    return until_closed(job, "SELECT id FROM range(0, 1000000000, 1, 20000)")
+    return until_closed(job, "SELECT id FROM range(0, 1000000000, 1, 20000)", 1)
 
 
 def select_one(job):
