@@ -66,6 +66,9 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	}
 	c.to = a
 	a.route.StreamOpened()
+	if !c.method.Idles {
+		a.route.Use()
+	}
 	c.router.tally.start(c.method.number)
 	c.begin(&c.router.stamps, a.user, c.method.Method, c)
 	return nil, true
@@ -122,8 +125,9 @@ func (c *call) mayHaveRun(b relay.Break) bool {
 func (c *call) Done(st relay.Stats) {
 	c.leave()
 	c.to.engine.release()
-	c.to.route.StreamEnded()
 	r := c.router
+	c.noteOperation(st)
+	c.to.route.StreamEnded()
 	r.tally.finish(c.method.number, st)
 	level := r.logAt
 	if st.Err != nil {
@@ -136,6 +140,27 @@ func (c *call) Done(st relay.Stats) {
 			zap.String("cluster", c.to.route.Cluster.Name), zap.String("spark_session", string(c.spark())),
 			zap.String("operation", printable(string(c.operation()))),
 			zap.Uint64("in", st.In), zap.Uint64("out", st.Out), zap.Duration("took", r.now().Sub(c.began)), zap.Error(st.Err))
+	}
+}
+
+// noteOperation tells the route what became of the stream's operation. One that a
+// client may come back for keeps its session busy until it is released or failed.
+func (c *call) noteOperation(st relay.Stats) {
+	op := c.operation()
+	if op == nil {
+		return
+	}
+	failed := st.Status != "" && st.Status != "0" && !st.Client
+	switch {
+	case c.method.Releases:
+		if all, _ := c.follow.Varint(slotReleaseAll); all != 0 && st.Status == "0" {
+			c.to.route.OperationOver(string(op))
+		}
+	case !c.reattachable() || !c.method.starts && !c.method.Reattaches:
+	case failed && st.Err == nil: // by the engine: there is no more of it
+		c.to.route.OperationOver(string(op))
+	case c.whole.Load():
+		c.to.route.OperationDetached(string(op), c.router.now())
 	}
 }
 

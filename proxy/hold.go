@@ -113,16 +113,9 @@ func (r *Router) awaitRoute(s stream, q *request, id *auth.Identity) {
 	ctx, cancel := r.holds.begin(s, q.method)
 	defer cancel()
 
-	route, err := r.lookup(ctx, q)
-	var refusal *Refusal
-	if err == nil {
-		var a *admission
-		if a, refusal = r.admit(q, id, route); refusal == nil {
-			r.enter(s, q, a)
-			return
-		}
-	} else {
-		refusal = r.refuseHeld(q, err)
+	refusal := r.findRoute(ctx, s, q, id)
+	if refusal == nil {
+		return
 	}
 	if q.method.starts && refusal.Code == codes.Unavailable {
 		r.discard(s, q, refusal, r.now().Sub(began))
@@ -131,13 +124,38 @@ func (r *Router) awaitRoute(s stream, q *request, id *auth.Identity) {
 	r.refuse(s, q, refusal)
 }
 
-// lookup asks the registry.
-func (r *Router) lookup(ctx context.Context, q *request) (route *sessions.Route, err error) {
+// findRoute lets the stream go on by the session's route, or says why it may not.
+// Only who may use the session wakes it.
+func (r *Router) findRoute(ctx context.Context, s stream, q *request, id *auth.Identity) *Refusal {
+	var record sessions.Session
+	err := q.method.retry(ctx, func() (err error) {
+		record, err = r.resolver.Record(ctx, q.session)
+		return err
+	})
+	if err != nil {
+		return r.refuseHeld(q, err)
+	}
+	if refusal := entitled(id, &record); refusal != nil {
+		return refusal
+	}
+	if q.method.Rests && record.State == sessions.Idle {
+		r.rest(s, q)
+		return nil
+	}
+	var route *sessions.Route
 	err = q.method.retry(ctx, func() (err error) {
 		route, err = r.resolver.Lookup(ctx, q.session)
 		return err
 	})
-	return route, err
+	if err != nil {
+		return r.refuseHeld(q, err)
+	}
+	a, refusal := r.admit(q, id, route)
+	if refusal != nil {
+		return refusal
+	}
+	r.enter(s, q, a)
+	return nil
 }
 
 // retry asks the registry by ask. Where it is away, methods that their clients

@@ -59,7 +59,10 @@ func tokenProblem(err error) (string, bool) {
 // valid token the caller holds. With anybody else refuseDenied is the answer,
 // whatever became of the session.
 func refuseRoute(err error, session string) (r Refusal, ok bool) {
+	var launch *sessions.LaunchError
 	switch {
+	case errors.As(err, &launch):
+		return refuseSessionStart.With("session", session, "why", launch.Reason).WithLog(launch.Log), true
 	case errors.Is(err, sessions.ErrClosed):
 		return refuseSessionClosed.With("session", session), true
 	case errors.Is(err, sessions.ErrNotFound):

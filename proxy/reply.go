@@ -54,6 +54,30 @@ func (r Refusal) With(pairs ...string) Refusal {
 	return r
 }
 
+// maxLog bounds the part of an engine's log that a refusal shows.
+const maxLog = 800
+
+// WithLog returns r with {log} replaced by the last lines that an engine wrote.
+func (r Refusal) WithLog(log string) Refusal {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	text := ""
+	for i := len(lines) - 1; i >= 0; i-- {
+		line := "\n  " + printable(lines[i])
+		if len(line)+len(text) > maxLog {
+			break
+		}
+		text = line + text
+	}
+	if strings.TrimSpace(log) != "" {
+		text = "; its engine said:" + text
+	} else {
+		text = ""
+	}
+	r.Message = strings.ReplaceAll(r.Message, "{log}", text)
+	r.grpc, r.plain = nil, nil
+	return r
+}
+
 // Reply is the refusal as gRPC: one header block that ends the stream.
 func (r Refusal) Reply() *relay.Reply {
 	if r.grpc != nil {

@@ -20,6 +20,7 @@ import (
 // name the errors.
 type Resolver interface {
 	TryLookup(id sessions.ID) (*sessions.Route, bool)
+	Record(ctx context.Context, id sessions.ID) (sessions.Session, error)
 	Lookup(ctx context.Context, id sessions.ID) (*sessions.Route, error)
 	ReportFailure(id sessions.ID, generation uint64)
 	Bind(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error
@@ -265,12 +266,8 @@ type admission struct {
 
 // admit holds the token against the session in the registry.
 func (r *Router) admit(q *request, id *auth.Identity, route *sessions.Route) (*admission, *Refusal) {
-	if !owns(id, &route.Session) {
-		return nil, &refuseDenied
-	}
-	if sessions.IsRevoked(route.Session.Revoked, id.TokenID) {
-		row := refuseTokenRevoked.With("session", string(q.session))
-		return nil, &row
+	if refusal := entitled(id, &route.Session); refusal != nil {
+		return nil, refusal
 	}
 	user, err := newStampUser(id.Subject)
 	if err != nil {
@@ -290,6 +287,18 @@ func (r *Router) admit(q *request, id *auth.Identity, route *sessions.Route) (*a
 		streams: r.live.session(q.session),
 		out:     engineHeader(q.head, e),
 	}, nil
+}
+
+// entitled says whether a token opens the session: it is its owner's and not revoked.
+func entitled(id *auth.Identity, s *sessions.Session) *Refusal {
+	if !owns(id, s) {
+		return &refuseDenied
+	}
+	if sessions.IsRevoked(s.Revoked, id.TokenID) {
+		row := refuseTokenRevoked.With("session", string(s.ID))
+		return &row
+	}
+	return nil
 }
 
 // enter forwards the stream, and returns the admission that it went by: engine

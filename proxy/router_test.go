@@ -107,6 +107,7 @@ type fakeRegistry struct {
 	mu      sync.Mutex
 	routes  map[sessions.ID]*sessions.Route
 	lookup  func(ctx context.Context, id sessions.ID) (*sessions.Route, error)
+	record  func(s sessions.Session) (sessions.Session, error) // nil: an active one of its owner
 	bind    func(ctx context.Context, spark sessions.SparkID) error
 	failed  []sessions.ID
 	lookups int
@@ -118,6 +119,17 @@ func (f *fakeRegistry) TryLookup(id sessions.ID) (*sessions.Route, bool) {
 	defer f.mu.Unlock()
 	r, ok := f.routes[id]
 	return r, ok
+}
+
+func (f *fakeRegistry) Record(_ context.Context, id sessions.ID) (sessions.Session, error) {
+	s := sessions.Session{ID: id, Owner: "alice", Org: "acme", State: sessions.Pending}
+	if id == bobSession {
+		s.Owner = "bob"
+	}
+	if f.record != nil {
+		return f.record(s)
+	}
+	return s, nil
 }
 
 func (f *fakeRegistry) Lookup(ctx context.Context, id sessions.ID) (*sessions.Route, error) {

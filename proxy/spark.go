@@ -38,6 +38,7 @@ const (
 	slotOperation  = 2 // operation_id
 	slotReattach   = 3 // request_options.reattach_options.reattachable
 	slotNewSession = 3 // new_session_id
+	slotReleaseAll = 3 // ReleaseExecuteRequest.release_all
 )
 
 // Method is one method of Spark Connect and what Sconce reads of its requests.
@@ -52,6 +53,11 @@ type Method struct {
 	Reattaches bool
 	// Clones: field 4 names a second Spark session, which the method makes.
 	Clones bool
+	// Releases: it may end an operation, by a release_all.
+	Releases bool
+	// Idles: it is no use of a session. Rests: it only ends what runs, so that on
+	// an idle session, where nothing does, it is answered without waking it.
+	Idles, Rests bool
 	// Follows: the request says what its operation is called.
 	Follows bool
 }
@@ -75,11 +81,13 @@ func sparkMethods() (map[string]*Method, error) {
 		{Method: Method{Name: "Config"}},
 		{Method: Method{Name: "AddArtifacts", Shape: ClientStream}},
 		{Method: Method{Name: "ArtifactStatus"}},
-		{Method: Method{Name: "Interrupt", Follows: true}, fields: []relay.Field{operationField(6)}},
+		{Method: Method{Name: "Interrupt", Follows: true, Rests: true}, fields: []relay.Field{operationField(6)}},
 		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true}, fields: []relay.Field{operationField(3)}},
-		{Method: Method{Name: "ReleaseExecute", Follows: true}, fields: []relay.Field{operationField(3)}},
-		{Method: Method{Name: "ReleaseSession"}},
-		{Method: Method{Name: "FetchErrorDetails"}},
+		{Method: Method{Name: "ReleaseExecute", Follows: true, Releases: true, Rests: true, Idles: true}, fields: []relay.Field{
+			operationField(3), {Number: 5, Kind: relay.FieldMessage, Slot: slotReleaseAll},
+		}},
+		{Method: Method{Name: "ReleaseSession", Rests: true, Idles: true}},
+		{Method: Method{Name: "FetchErrorDetails", Idles: true}},
 		{Method: Method{Name: "CloneSession", Clones: true}, fields: []relay.Field{{Number: fieldNewSession, Kind: relay.FieldText, Slot: slotNewSession}}},
 		{Method: Method{Name: "GetStatus"}},
 	} {

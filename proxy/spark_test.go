@@ -76,7 +76,7 @@ func TestSparkSchemasFollowPySparksNumbers(t *testing.T) {
 	for name, w := range want {
 		number, _, has := strings.Cut(fields[w[2]+".operation_id"], " ")
 		for n := 3; n <= 9; n++ {
-			if fieldNewSession == n && name == "CloneSession" || name == "ExecutePlan" && n == 5 {
+			if fieldNewSession == n && name == "CloneSession" || (name == "ExecutePlan" || name == "ReleaseExecute") && n == 5 {
 				continue // of another kind
 			}
 			d := newDrive(t, name)
@@ -100,6 +100,19 @@ func TestSparkRequestOptionsFollowPySparksNumbers(t *testing.T) {
 	d.passes()
 	if !d.stamp.reattachable() {
 		t.Error("request_options.reattach_options.reattachable was not seen")
+	}
+}
+
+func TestSparkReleaseAllFollowsPySparksNumber(t *testing.T) {
+	_, fields := sparkFields(t)
+	checkSparkField(t, fields, "ReleaseExecuteRequest.release_all", 5, "message single")
+	for number, all := range map[protowire.Number]bool{5: true, 6: false} {
+		d := newDrive(t, "ReleaseExecute")
+		d.feed(true, grpcMessage(slices.Concat(field(1, sparkA), field(number, ""))))
+		d.passes()
+		if got, _ := d.stamp.follow.Varint(slotReleaseAll); (got != 0) != all {
+			t.Errorf("field %d: release_all is %d", number, got)
+		}
 	}
 }
 

@@ -6,21 +6,44 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
-// Cluster is a Spark Connect server that sessions run on: an address that
-// somebody else keeps up. It is not changed after Clusters was built, so its
+// Cluster is what sessions run on: a Spark Connect server at an address that
+// somebody else keeps up, or engines that a Launcher brings up. It is not changed after Clusters was built, so its
 // pointer may be compared and kept.
 type Cluster struct {
 	// Name is what sessions and people call it.
 	Name string
-	// Address is host:port.
+	// Address is host:port; "" where there is a Launcher.
 	Address string
 	// TLS says how its certificate is checked; nil = HTTP/2 without TLS.
 	TLS *ClusterTLS
 	// Token is the pre-shared token the server asks for; "" = none. It goes out
 	// as "authorization: Bearer" and is never logged.
 	Token string
+
+	// Launcher brings its engines up; nil = it is an address.
+	Launcher Launcher
+	// Isolation says whether sessions share an engine; "" = IsolateSession. Only
+	// with a Launcher.
+	Isolation Isolation
+	// IdleTimeout is how long a session may be unused before it becomes idle and
+	// its engine is stopped. 0 = it stays active.
+	IdleTimeout time.Duration
+	// NeverRestart: a session whose engine has ended stays failed. Else its next
+	// request wakes it.
+	NeverRestart bool
+}
+
+// at is the cluster as one of its engines plays it.
+func (c *Cluster) at(in *Instance) *Cluster {
+	if c.Launcher == nil || in == nil {
+		return c
+	}
+	e := *c
+	e.Address, e.Token = in.Address, in.Token
+	return &e
 }
 
 // ClusterTLS says which certificate a cluster must show.
@@ -64,8 +87,8 @@ func NewClusters(list []Cluster) (Clusters, error) {
 		switch {
 		case c.Name == "":
 			faults = append(faults, fmt.Errorf("cluster %d has no name", i+1))
-		case c.Address == "":
-			faults = append(faults, fmt.Errorf("cluster %q has no address", c.Name))
+		case (c.Address == "") == (c.Launcher == nil):
+			faults = append(faults, fmt.Errorf("cluster %q must have an address or a launcher", c.Name))
 		case cs[c.Name] != nil:
 			faults = append(faults, fmt.Errorf("cluster %q is named twice", c.Name))
 		default:

@@ -76,7 +76,7 @@ func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Sessi
 	if err != nil {
 		return s, err
 	}
-	return m.activate(ctx, s, cluster)
+	return m.activate(ctx, s)
 }
 
 // record writes the new session as pending, or finds the one that the same
@@ -99,26 +99,40 @@ func (m *Manager) record(ctx context.Context, a Actor, r CreateRequest, c *Clust
 }
 
 // activate brings a pending session to active or failed. It goes on when the
-// caller leaves, since the record must not stay pending; a crash does leave it
-// so, and the same request finishes it.
-func (m *Manager) activate(ctx context.Context, s Session, c *Cluster) (Session, error) {
+// caller leaves, since the record should not stay pending; a crash does leave it
+// so, and the same request, or the session's first query, finishes it.
+func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 	ctx = context.WithoutCancel(ctx)
 	if s.State != Pending {
 		return s, standing(s)
 	}
-	to, reason := Active, ""
-	if err := m.awaitCluster(ctx, c); err != nil {
-		m.Logger.Warn("cluster does not answer", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.Error(err))
-		to, reason = Failed, m.clusterReason(err)
+	err := m.Waker.Wake(ctx, s)
+	if err == nil || errors.Is(err, ErrConflict) {
+		return m.reread(ctx, s)
 	}
-	now, err := m.Store.Transition(ctx, s.ID, Transition{From: Pending, Generation: s.Generation, To: to, Reason: reason, At: m.Now()})
+	if !isFailure(err) {
+		return s, err
+	}
+	failed := clusterError(s, err)
+	m.Logger.Warn("cluster cannot be had", zap.String("cluster", s.Cluster), zap.String("session", string(s.ID)), zap.Error(err))
+	now, err := m.Store.Transition(ctx, s.ID, Transition{From: Pending, Generation: s.Generation, To: Failed, Reason: failed.Reason, At: m.Now()})
 	if errors.Is(err, ErrConflict) { // the same request, sent twice at once
 		return m.reread(ctx, s)
 	}
 	if err != nil {
 		return s, err
 	}
-	return now, standing(now)
+	return now, failed
+}
+
+// clusterError says to the owner why an engine or a cluster could not be had.
+func clusterError(s Session, err error) *ClusterError {
+	e := &ClusterError{Cluster: s.Cluster, Session: s.ID, Reason: wakeReason(err)}
+	var launch *LaunchError
+	if errors.As(err, &launch) {
+		e.Log = launch.Log
+	}
+	return e
 }
 
 func (m *Manager) reread(ctx context.Context, s Session) (Session, error) {
@@ -145,13 +159,13 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// awaitCluster probes until the cluster answers, refuses for good, or
-// ProbeTimeout is over; then it returns the last answer.
-func (m *Manager) awaitCluster(ctx context.Context, c *Cluster) error {
-	ctx, cancel := context.WithTimeout(ctx, m.ProbeTimeout)
+// probeUntil probes until the cluster answers, refuses for good, or limit is
+// over; then it returns the last answer.
+func probeUntil(ctx context.Context, e Engine, c *Cluster, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := m.Engine.Probe(ctx, c)
+		err := e.Probe(ctx, c)
 		if err == nil || errors.Is(err, ErrRefused) {
 			return err
 		}
@@ -165,11 +179,11 @@ func (m *Manager) awaitCluster(ctx context.Context, c *Cluster) error {
 	}
 }
 
-// clusterReason is what the owner reads of a probe that failed: no addresses,
+// probeReason is what the owner reads of a probe that failed: no addresses,
 // which are in the log.
-func (m *Manager) clusterReason(err error) string {
+func probeReason(err error, limit time.Duration) string {
 	if errors.Is(err, ErrRefused) {
 		return "the cluster refused the token that Sconce has for it"
 	}
-	return fmt.Sprintf("the cluster did not answer within %s", m.ProbeTimeout)
+	return fmt.Sprintf("the cluster did not answer within %s", limit)
 }

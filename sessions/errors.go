@@ -57,6 +57,8 @@ type ClusterError struct {
 	// Session is the record that was left in state failed.
 	Session ID
 	Reason  string
+	// Log is the last lines that its engine wrote, for the owner; "" = none.
+	Log string
 }
 
 func (e *ClusterError) Error() string {

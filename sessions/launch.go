@@ -88,3 +88,14 @@ type LaunchError struct {
 func (e *LaunchError) Error() string {
 	return fmt.Sprintf("engine of cluster %s does not start: %s", e.Cluster, e.Reason)
 }
+
+// Standby says that an engine waits for somebody to need it.
+func (l Launched) Standby() bool { return l.Spec.Session == "" && l.Spec.Generation == 0 }
+
+// key is that of the engine that it was brought up as.
+func (s LaunchSpec) key() EngineKey {
+	if s.Session == "" {
+		return EngineKey("cluster:" + s.Cluster)
+	}
+	return EngineKey("session:" + string(s.Session))
+}

@@ -33,11 +33,9 @@ type ManagerConfig struct {
 	Tokens   TokenStore  // required; mostly the Store
 	Engine   Engine      // required
 	Issuer   TokenIssuer // required
+	Waker    *Waker      // required; of the same Store
 	Clusters Clusters
 
-	// ProbeTimeout is how long a cluster has to answer before a new session on
-	// it is failed. 0 = 30 s.
-	ProbeTimeout time.Duration
 	// OnClosed is called once a close is recorded and before Close returns, so
 	// that this replica's streams are cut at once; why is an ErrClosed. It is
 	// called again when the session is closed again, must not block, and may come
@@ -77,10 +75,9 @@ type Manager struct {
 
 // NewManager checks c and starts nothing. Call Run, or no engine hears of a close.
 func NewManager(c ManagerConfig) (*Manager, error) {
-	if c.Store == nil || c.Tokens == nil || c.Engine == nil || c.Issuer == nil {
-		return nil, errors.New("manager: store, tokens, engine and issuer are needed")
+	if c.Store == nil || c.Tokens == nil || c.Engine == nil || c.Issuer == nil || c.Waker == nil {
+		return nil, errors.New("manager: store, tokens, engine, issuer and waker are needed")
 	}
-	setDefault(&c.ProbeTimeout, 30*time.Second)
 	setDefault(&c.ReleaseDelay, 2*time.Second)
 	setDefault(&c.ReleaseTimeout, 2*time.Second)
 	setDefault(&c.MaxTokenLifetime, 24*time.Hour)

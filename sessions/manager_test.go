@@ -95,8 +95,14 @@ func newManager(t *testing.T) *managerTest {
 	}
 	core, log := observer.New(zap.DebugLevel)
 	m.log = log
+	cs := clusters(t)
+	waker, err := sessions.NewWaker(sessions.WakerConfig{Store: m.memory, Engine: m.engine, Clusters: cs, Logger: zap.New(core)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(waker.Close)
 	m.Manager, err = sessions.NewManager(sessions.ManagerConfig{
-		Store: m.memory, Tokens: m.memory, Engine: m.engine, Issuer: issuer, Clusters: clusters(t), Logger: zap.New(core),
+		Store: m.memory, Tokens: m.memory, Engine: m.engine, Issuer: issuer, Waker: waker, Clusters: cs, Logger: zap.New(core),
 	})
 	if err != nil {
 		t.Fatal(err)

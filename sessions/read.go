@@ -174,7 +174,21 @@ func (r *Resolver) apply(s Session, bound []SparkID, asked time.Duration, insert
 	if s.Revoked != old.session.Revoked {
 		r.tellRevoked(now)
 	}
+	if s.State == Idle && old.session.State == Active && e.live.busy() {
+		r.protest(s)
+	}
 	return now
+}
+
+// protest wakes a session again that became idle while a stream of it was on its
+// way here. Its engine is still up.
+func (r *Resolver) protest(s Session) {
+	if r.Waker == nil {
+		return
+	}
+	if _, err := r.Waker.begin(s); err != nil {
+		r.Logger.Warn("session became idle while it was in use, and was not woken", zap.String("session", string(s.ID)), zap.Error(err))
+	}
 }
 
 // tellRevoked has the streams end that came by a revoked token.
@@ -198,11 +212,11 @@ func (r *Resolver) insert(s Session, bound []SparkID, asked time.Duration, keep 
 	return e
 }
 
-// makeRoom drops some session without open streams. Under mu.
+// makeRoom drops some session that is not busy. Under mu.
 func (r *Resolver) makeRoom() bool {
 	tries := 16
 	for _, e := range r.known {
-		if e.live.streams.Load() == 0 {
+		if !e.live.busy() {
 			r.drop(e)
 			return true
 		}
@@ -228,12 +242,15 @@ func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
 			snap.err = err
 			return snap
 		}
-		snap.route = &Route{Session: s, Cluster: cluster, live: l}
+		snap.route = &Route{Session: s, Cluster: cluster.at(s.Engine), live: l}
 	case Closed:
 		snap.err = ErrClosed
 	case Failed:
 		snap.err = &FailedError{Session: s.ID, Reason: s.Reason}
-	default: // pending; idle, which something else wakes
+		if r.Waker != nil && r.Clusters.Wakeable(s) {
+			snap.err = ErrPending
+		}
+	default: // pending, idle
 		snap.err = ErrPending
 	}
 	return snap

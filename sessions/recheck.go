@@ -22,6 +22,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.watch(ctx) })
 	wg.Go(func() { r.keepChecking(ctx) })
+	if r.Uses != nil {
+		wg.Go(func() { r.keepTouching(ctx) })
+	}
 	wg.Wait()
 	return ctx.Err()
 }
@@ -111,7 +114,7 @@ func (r *Resolver) inUse() []ID {
 	now := r.elapsed()
 	ids := make([]ID, 0, min(len(r.known), r.MaxRecheck))
 	for id, e := range r.known {
-		if e.used.Swap(false) || e.live.streams.Load() > 0 {
+		if e.used.Swap(false) || e.live.busy() {
 			e.lastUsed = now
 		}
 		if now-e.lastUsed > r.Grace {

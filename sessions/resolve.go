@@ -27,6 +27,13 @@ type ResolverConfig struct {
 	// It must not block, and may come from any goroutine. nil = nobody wants to know.
 	OnRevoke func(id ID, revoked string)
 
+	// Waker wakes sessions that are not active; nil = somebody else does.
+	Waker *Waker
+	// Uses hears, every TouchEvery, which sessions were used; nil = nobody does.
+	Uses UseStore
+	// TouchEvery; 0 = 5 s. A session's idle timeout must be longer.
+	TouchEvery time.Duration
+
 	// Trust is how long a record counts as true after it was read. 0 = 2 s.
 	Trust time.Duration
 	// Recheck is how often the sessions in use are read again; it should be at
@@ -53,6 +60,7 @@ type ResolverConfig struct {
 func (c *ResolverConfig) defaults() {
 	setDefault(&c.Trust, 2*time.Second)
 	setDefault(&c.Recheck, time.Second)
+	setDefault(&c.TouchEvery, 5*time.Second)
 	setDefault(&c.Grace, 30*time.Second)
 	setDefault(&c.ReadTimeout, 500*time.Millisecond)
 	setDefault(&c.MaxKnown, 100_000)
@@ -173,9 +181,9 @@ func (r *Resolver) TryLookup(id ID) (*Route, bool) {
 }
 
 // Lookup returns the route of a session, from the registry where the cache does
-// not know it. While the session is pending it waits, as long as ctx does.
+// not know it. A session that is not active is woken; that goes on when ctx ends.
 // ErrNotFound, ErrClosed, ErrFailed, ErrNoCluster, ErrPending, ErrUnavailable,
-// or the error of ctx.
+// a *LaunchError or *ClusterError, or the error of ctx.
 func (r *Resolver) Lookup(ctx context.Context, id ID) (*Route, error) {
 	for {
 		if route, ok := r.TryLookup(id); ok {
@@ -188,10 +196,46 @@ func (r *Resolver) Lookup(ctx context.Context, id ID) (*Route, error) {
 		if !errors.Is(s.err, ErrPending) {
 			return s.route, s.err
 		}
-		if err := r.awaitChange(ctx, s); err != nil {
+		if err := r.awaken(ctx, s); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// Record returns the record of a session that is not over, from the registry where
+// the cache has no route of it. It wakes nothing and waits for nothing else.
+// ErrNotFound, ErrClosed, ErrFailed, ErrNoCluster, ErrUnavailable.
+func (r *Resolver) Record(ctx context.Context, id ID) (Session, error) {
+	if route, ok := r.TryLookup(id); ok {
+		return route.Session, nil
+	}
+	s, err := r.readShared(ctx, id)
+	if err != nil {
+		route, err := r.fallBack(id, err)
+		if err != nil {
+			return Session{}, err
+		}
+		return route.Session, nil
+	}
+	if s.err != nil && !errors.Is(s.err, ErrPending) {
+		return Session{}, s.err
+	}
+	return s.session, nil
+}
+
+// awaken has a session woken and waits for it.
+func (r *Resolver) awaken(ctx context.Context, s *snapshot) error {
+	if r.Waker == nil {
+		return r.awaitChange(ctx, s)
+	}
+	err := r.Waker.Wake(ctx, s.session)
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrLeaseLost) {
+		return r.awaitChange(ctx, s) // somebody else was faster
+	}
+	if err == nil {
+		r.ask(s.session.ID)
+	}
+	return err
 }
 
 // awaitChange waits until a snapshot is replaced, or for one Recheck.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Route is what the data path needs of a session: the record, its cluster and
@@ -19,7 +20,9 @@ type Route struct {
 
 // live is what all routes of one session on this replica share.
 type live struct {
-	streams atomic.Int64
+	streams    atomic.Int64
+	touched    atomic.Bool // used since the registry was last told
+	operations operations
 
 	mu    sync.Mutex // held by add
 	bound atomic.Pointer[map[SparkID]struct{}]
@@ -52,6 +55,21 @@ func (r *Route) Bound(id SparkID) bool {
 // re-checked until they ended, so that they hear of its close even if the push
 // message was lost.
 func (r *Route) StreamOpened() { r.live.streams.Add(1) }
+
+// Use notes that the session is in use: by a stream that is more than a look at
+// what was before. The registry hears of it within some seconds.
+func (r *Route) Use() {
+	if !r.live.touched.Load() {
+		r.live.touched.Store(true)
+	}
+}
+
+// OperationDetached notes that a stream of an operation ended which its client may
+// come back for.
+func (r *Route) OperationDetached(op string, now time.Time) { r.live.operations.detach(op, now) }
+
+// OperationOver notes that an operation was released, or failed.
+func (r *Route) OperationOver(op string) { r.live.operations.end(op) }
 
 // StreamEnded takes back one StreamOpened.
 func (r *Route) StreamEnded() { r.live.streams.Add(-1) }

@@ -112,4 +112,12 @@ type Session struct {
 	// Revoked is the ids of its tokens that were revoked before their time and
 	// would still be good, with a space between; see IsRevoked. "" = none.
 	Revoked string
+	// Engine is the one that it runs on, or ran on last; nil = its cluster is an
+	// address, or it never ran.
+	Engine *Instance
+	// UsedAt is when it was last used, to some seconds, by the registry's clock.
+	UsedAt time.Time
+	// Stage is what is being done to wake it, "" = nothing; WakeFailure is why the
+	// last try failed, "" = it did not.
+	Stage, WakeFailure string
 }

@@ -117,7 +117,7 @@ func TestClusters(t *testing.T) {
 		}
 	}
 	_, err = sessions.NewClusters([]sessions.Cluster{{Address: "h:1"}, {Name: "a"}, {Name: "b", Address: "h:1"}, {Name: "b", Address: "h:2"}})
-	for _, fault := range []string{"cluster 1 has no name", `"a" has no address`, `"b" is named twice`} {
+	for _, fault := range []string{"cluster 1 has no name", `"a" must have an address or a launcher`, `"b" is named twice`} {
 		if err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("the faults lack %q: %v", fault, err)
 		}

@@ -13,11 +13,12 @@ const (
 	Pending State = "pending"
 	// Active: its cluster answered; requests go through.
 	Active State = "active"
-	// Idle: unused for so long that its cluster may be away; the next request wakes it.
+	// Idle: unused for so long that its engine was stopped; the next request wakes it.
 	Idle State = "idle"
 	// Closed: ended by its owner, an admin or a limit. Final.
 	Closed State = "closed"
-	// Failed: its cluster could not be had; Session.Reason says why.
+	// Failed: its cluster could not be had, or its engine has ended; Session.Reason
+	// says why. It may be woken where its cluster says so.
 	Failed State = "failed"
 )
 
@@ -27,7 +28,7 @@ var transitions = map[State][]State{
 	Pending: {Active, Failed, Closed},
 	Active:  {Idle, Failed, Closed},
 	Idle:    {Active, Failed, Closed},
-	Failed:  {Closed},
+	Failed:  {Active, Closed},
 	Closed:  {},
 }
 
@@ -54,6 +55,12 @@ type Transition struct {
 	Reason string
 	// At is the time of the change.
 	At time.Time
+	// Engine is what the session runs on from now on; nil = as before.
+	Engine *Instance
+	// Unused is how long the session must have been unused, and no operation of it
+	// running, by the registry's clock less Skew; 0 = that does not matter. Where it
+	// was used: ErrConflict.
+	Unused, Skew time.Duration
 }
 
 // CloseAt is the transition that closes a session, whatever its state.

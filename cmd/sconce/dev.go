@@ -114,6 +114,7 @@ func (d *development) run(ctx context.Context, cut <-chan struct{}) error {
 		return err
 	}
 	defer d.redis.Close()
+	defer d.passTime()()
 	if err := d.startEngine(ctx, cfg); err != nil {
 		return err
 	}
@@ -225,6 +226,22 @@ func (d *development) startRedis(cfg *configs.Config) error {
 	cfg.Redis.Addresses, cfg.Redis.PasswordFile = []string{d.redis.Addr()}, d.dir.path(stateRedis)
 	d.story.step("Redis, in this process, at %s", d.redis.Addr())
 	return nil
+}
+
+// passTime has keys of the embedded Redis expire, which knows no time of its own.
+func (d *development) passTime() (stop func()) {
+	tick, over := time.NewTicker(time.Second), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-tick.C:
+				d.redis.FastForward(time.Second)
+			case <-over:
+				return
+			}
+		}
+	}()
+	return func() { tick.Stop(); close(over) }
 }
 
 func (d *development) startEngine(ctx context.Context, cfg *configs.Config) (err error) {

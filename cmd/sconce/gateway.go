@@ -95,16 +95,30 @@ func (g *gateway) Run(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	live := proxy.NewLive()
-	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
-		Directory: store, Clusters: clusters, OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
+	wakes := proxy.NewWakeMetrics(metrics)
+	waker, err := sessions.NewWaker(sessions.WakerConfig{
+		Store: store, Engine: sessions.EngineClient{}, Clusters: clusters, Staged: wakes.Staged, Woken: wakes.Woken, Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
-
+	defer waker.Close()
+	reaper, err := sessions.NewReaper(sessions.ReaperConfig{
+		Store: store, Waker: waker, Clusters: clusters, LeaveDelay: leaveDelay(cfg.RegistryGrace), Now: g.now, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	live := proxy.NewLive()
+	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
+		Directory: store, Clusters: clusters, Waker: waker, Uses: store, OnEnd: live.End, OnRevoke: live.Revoke,
+		Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Clusters: clusters, OnClosed: live.End,
+		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, OnClosed: live.End,
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {
@@ -176,7 +190,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	front, endFront := context.WithCancel(behind)
 	defer endFront()
 	for _, run := range []func(context.Context) error{
-		keys.Run, certificates.Run, resolver.Run, manager.Run, router.Run, own.Run, paceCollector,
+		keys.Run, certificates.Run, resolver.Run, reaper.Run, manager.Run, router.Run, own.Run, paceCollector,
 		func(ctx context.Context) error { return g.watchRedis(ctx, store, ready) },
 		func(ctx context.Context) error { return g.announce(ctx, ready, listener.Addr().String()) },
 		func(ctx context.Context) error { return serveAdmin(ctx, admin, adminListener) },

@@ -72,6 +72,10 @@ func redisTLS(t configs.RedisTLS) (*tls.Config, error) {
 	return conf, nil
 }
 
+// leaveDelay is how long after a session became idle its engine is stopped: longer
+// than any replica goes on without hearing of it.
+func leaveDelay(grace time.Duration) time.Duration { return max(grace, 2*time.Second) + time.Second }
+
 func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
 	out := make([]sessions.Cluster, 0, len(list))
 	for i, c := range list {

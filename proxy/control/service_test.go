@@ -54,8 +54,10 @@ func start(t *testing.T) *api {
 	keys := need(auth.NewKeySet(auth.KeySetConfig{Own: []*auth.SigningKey{key}}))(t)
 	a.verifier = need(auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: "sconce"}))(t)
 	clusters := need(sessions.NewClusters([]sessions.Cluster{{Name: "c", Address: "127.0.0.1:1"}}))(t)
+	waker := need(sessions.NewWaker(sessions.WakerConfig{Store: a.memory, Engine: a.engine, Clusters: clusters, ProbeTimeout: time.Millisecond}))(t)
+	t.Cleanup(waker.Close)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
-		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Clusters: clusters, ProbeTimeout: time.Millisecond,
+		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters,
 	}))(t)
 	service := need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
 	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, service))

@@ -131,6 +131,9 @@ func (f *Follower) readLength(p []byte) (int, Event) {
 	case f.field == nil:
 		f.state = followSkip
 	case f.field.Kind == FieldMessage:
+		if f.field.Slot != 0 {
+			f.values[f.field.Slot].num, f.values[f.field.Slot].set = 1, true
+		}
 		f.levels[f.depth+1] = followLevel{fields: f.field.Fields, end: f.off + f.skip}
 		f.depth++
 		f.beginVarint(followTag)

@@ -39,7 +39,8 @@ type Field struct {
 	// then the last one; each is reported.
 	Repeated bool
 	// Slot, 1 to FollowSlots, keeps the value of a FieldText or FieldVarint and
-	// reports it; 0 only guards the field.
+	// reports it; of a FieldMessage, that it came, as the number 1, which is not
+	// reported. 0 only guards the field.
 	Slot int
 	// Fields are the followed fields of a FieldMessage.
 	Fields []Field
@@ -90,8 +91,6 @@ func checkField(fd Field, depth int) error {
 		return fmt.Errorf("%w: field %d has no kind", errSchema, fd.Number)
 	case fd.Slot < 0 || fd.Slot > FollowSlots:
 		return fmt.Errorf("%w: field %d: no slot %d", errSchema, fd.Number, fd.Slot)
-	case fd.Kind == FieldMessage && fd.Slot != 0:
-		return fmt.Errorf("%w: field %d is a message and can't be kept", errSchema, fd.Number)
 	case fd.Kind != FieldMessage && fd.Fields != nil:
 		return fmt.Errorf("%w: field %d has fields and is no message", errSchema, fd.Number)
 	case fd.Kind == FieldMessage:

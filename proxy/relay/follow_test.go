@@ -367,7 +367,6 @@ func TestNewSchemaRefuses(t *testing.T) {
 		"no kind":              {{Number: 1}},
 		"a field named twice":  {{Number: 1, Kind: FieldText}, {Number: 1, Kind: FieldVarint}},
 		"slot past the last":   {{Number: 1, Kind: FieldText, Slot: FollowSlots + 1}},
-		"slot for a message":   {{Number: 1, Kind: FieldMessage, Slot: 1}},
 		"fields inside a text": {{Number: 1, Kind: FieldText, Fields: []Field{}}},
 		"too deep":             deep,
 		"too many":             make([]Field, maxFollowFields+1),

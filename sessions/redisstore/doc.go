@@ -9,12 +9,23 @@
 //	sconce:s:{<session>}:bound   set     Spark session ids bound to it.         Expires with the record.
 //	sconce:s:{<session>}:tokens  hash    token id -> its times and name, tokens.go.     Expires with the record; a field goes
 //	                                                                              some minutes after its token expired.
+//	sconce:s:{<session>}:ops     zset    operations that are not over, by when they      When the engine changes or the session closes.
+//	                                     were last seen, ms.
+//	sconce:s:{<session>}:lease   string  who wakes it.                          Some seconds after its holder died.
 //	sconce:b:{<spark id>}        string  the session that a Spark id is bound   Expires 31 days after the close of
 //	                                     to; refused to every other.            its session: later than the record.
 //	sconce:o:{<owner>}:names     hash    name -> session, the open ones.        Never; a field goes with the close.
 //	sconce:o:{<owner>}:ids       zset    the owner's sessions, by id.           Never; see below.
 //	sconce:o:{<owner>}:r:<id>    string  request id -> session.                 24 hours after the create.
 //	sconce:g:{<org>}:ids         zset    the organisation's sessions, by id.    Never; see below.
+//	sconce:e:{<engine>}          hash    the engine of a session or of a shared Never; deleted when it goes down.
+//	                                     cluster that is up: cluster, instance.
+//	sconce:e:{<engine>}:members  hash    session -> generation: who runs on it. Never; likewise.
+//	sconce:e:{<engine>}:lease    string  who launches it.                       Some seconds after its holder died.
+//	sconce:engines               set     engines that may be up; <engine> is    Never; a member goes when it is found down.
+//	                                     "session:<session>" or "cluster:<name>".
+//	sconce:due                   zset    sessions by when they are to be looked Never; a member goes when it needs no look.
+//	                                     at next, ms.
 //	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
 //	                                     and each revocation of tokens.
 //
@@ -29,6 +40,10 @@
 //	        (a name whose session has no record after a minute may be taken over)
 //	close:  record, owner's name, expiry of the bindings
 //	        (closing once more finishes what was cut short)
+//	engine: the set of engines, engine
+//	        (a key in the set whose engine is down is taken out)
+//	active: the time of its next look, record
+//	        (a look at a session that is not active is its last)
 //	bind:   spark id -> session, then the session's set
 //	        (so the set never names an id that another session may have)
 //

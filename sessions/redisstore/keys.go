@@ -16,6 +16,20 @@ func (k keys) bound(id sessions.ID) string { return k.session(id) + ":bound" }
 
 func (k keys) tokens(id sessions.ID) string { return k.session(id) + ":tokens" }
 
+func (k keys) operations(id sessions.ID) string { return k.session(id) + ":ops" }
+
+func (k keys) sessionLease(id sessions.ID) string { return k.session(id) + ":lease" }
+
+func (k keys) engine(key sessions.EngineKey) string { return k.prefix + ":e:{" + string(key) + "}" }
+
+func (k keys) members(key sessions.EngineKey) string { return k.engine(key) + ":members" }
+
+func (k keys) engineLease(key sessions.EngineKey) string { return k.engine(key) + ":lease" }
+
+func (k keys) engines() string { return k.prefix + ":engines" }
+
+func (k keys) due() string { return k.prefix + ":due" }
+
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
 
 func (k keys) owner(org, owner string) string { return k.prefix + ":o:{" + tag(org, owner) + "}" }

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -28,6 +29,10 @@ const (
 	fieldChanged    = "changed"
 	fieldClosed     = "closed"
 	fieldRevoked    = "revoked"
+	fieldEngine     = "engine"  // an Instance as JSON
+	fieldUsed       = "used"    // by the clock of Redis
+	fieldStage      = "stage"   // changes without a revision
+	fieldFailure    = "failure" // likewise
 )
 
 // encode returns a new record as field, value, field, value. Generation and
@@ -58,7 +63,8 @@ func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
 		State: sessions.State(f[fieldState]), Reason: f[fieldReason],
 		Generation: d.number(fieldGeneration), Revision: d.number(fieldRevision),
 		CreatedAt: d.time(fieldCreated), ChangedAt: d.time(fieldChanged), ClosedAt: d.time(fieldClosed),
-		Revoked: f[fieldRevoked],
+		Revoked: f[fieldRevoked], UsedAt: d.time(fieldUsed), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
+		Engine: d.engine(),
 	}
 	if d.err != nil {
 		return s, fmt.Errorf("record of session %s: %w", id, d.err)
@@ -85,6 +91,32 @@ func (d *decoder) number(field string) uint64 {
 		d.err = fmt.Errorf("field %s: %w", field, err)
 	}
 	return n
+}
+
+func (d *decoder) engine() *sessions.Instance {
+	text := d.fields[fieldEngine]
+	if text == "" {
+		return nil
+	}
+	in, err := decodeEngine(text)
+	if err != nil && d.err == nil {
+		d.err = fmt.Errorf("field %s: %w", fieldEngine, err)
+	}
+	return in
+}
+
+// encodeEngine returns "" for nil.
+func encodeEngine(in *sessions.Instance) (string, error) {
+	if in == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(in)
+	return string(text), err
+}
+
+func decodeEngine(text string) (*sessions.Instance, error) {
+	in := &sessions.Instance{}
+	return in, json.Unmarshal([]byte(text), in)
 }
 
 func (d *decoder) time(field string) time.Time {

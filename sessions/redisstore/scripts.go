@@ -49,30 +49,50 @@ return redis.call('HGETALL', KEYS[1])
 // transition changes the state of a session and tells everybody.
 //
 //	KEYS[1] record    KEYS[2] the session's set of bound Spark ids
-//	KEYS[3] the session's tokens
+//	KEYS[3] the session's tokens    KEYS[4] its operations
 //	ARGV[1] session   ARGV[2] state it must be in, "" = any that is not closed
 //	ARGV[3] generation it must have, not compared where ARGV[2] is ""
 //	ARGV[4] new state ARGV[5] reason    ARGV[6] time of the change, ms
 //	ARGV[7] how long a closed session is kept, ms    ARGV[8] channel
+//	ARGV[9] the engine that it runs on from now on, "" = as before
+//	ARGV[10] how long it must have been unused, ms, 0 = that does not matter
+//	ARGV[11] by how much the clock is to be put back, ms
+//	ARGV[12] how long an operation counts as running after it was last seen, ms
 //
 // Returns {"done", record}, {"missing"}, {"closed"} or {"conflict"}. Closing a
 // closed session changes nothing and returns {"done", record}.
 var transition = redis.NewScript(`
-local have = redis.call('HMGET', KEYS[1], 'state', 'generation')
+local have = redis.call('HMGET', KEYS[1], 'state', 'generation', 'used')
 if not have[1] then return {'missing'} end
 if have[1] == 'closed' then
   if ARGV[4] == 'closed' then return {'done', redis.call('HGETALL', KEYS[1])} end
   return {'closed'}
 end
 if ARGV[2] ~= '' and (have[1] ~= ARGV[2] or have[2] ~= ARGV[3]) then return {'conflict'} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[11])
+if ARGV[10] ~= '0' then
+  if now - tonumber(have[3] or 0) < tonumber(ARGV[10]) then return {'conflict'} end
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - tonumber(ARGV[12]))
+  if redis.call('ZCARD', KEYS[4]) > 0 then return {'conflict'} end
+end
 redis.call('HSET', KEYS[1], 'state', ARGV[4], 'reason', ARGV[5], 'changed', ARGV[6])
-if ARGV[4] == 'active' then redis.call('HINCRBY', KEYS[1], 'generation', 1) end
+if ARGV[4] == 'active' then
+  redis.call('HINCRBY', KEYS[1], 'generation', 1)
+  redis.call('HSET', KEYS[1], 'used', string.format('%.0f', now))
+  redis.call('HDEL', KEYS[1], 'failure')
+end
+if ARGV[9] ~= '' then
+  if redis.call('HGET', KEYS[1], 'engine') ~= ARGV[9] then redis.call('DEL', KEYS[4]) end
+  redis.call('HSET', KEYS[1], 'engine', ARGV[9])
+end
 local revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
 if ARGV[4] == 'closed' then
   redis.call('HSET', KEYS[1], 'closed', ARGV[6])
   redis.call('PEXPIRE', KEYS[1], ARGV[7])
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
+  redis.call('DEL', KEYS[4])
 end
 local generation = redis.call('HGET', KEYS[1], 'generation')
 redis.call('PUBLISH', ARGV[8], ARGV[1] .. ' ' .. ARGV[4] .. ' ' .. generation .. ' ' .. revision)

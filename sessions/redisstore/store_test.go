@@ -1,7 +1,9 @@
 package redisstore_test
 
 import (
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9/logging"
@@ -31,6 +33,19 @@ func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 func TestConformanceMiniredis(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
+	stop := make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Go(func() { // its keys expire only when they are told that time passes
+		for {
+			select {
+			case <-time.After(10 * time.Millisecond):
+				server.FastForward(10 * time.Millisecond)
+			case <-stop:
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { close(stop); clock.Wait() })
 	storetest.Run(t, func(t *testing.T) storetest.Registry {
 		return open(t, redisstore.Config{Addresses: []string{server.Addr()}})
 	})

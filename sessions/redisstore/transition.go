@@ -18,9 +18,13 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	if !t.Allowed() {
 		return sessions.Session{}, fmt.Errorf("%w: %s may not become %s", sessions.ErrConflict, t.From, t.To)
 	}
-	got, err := transition.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.bound(id), s.keys.tokens(id)},
+	engine, err := encodeEngine(t.Engine)
+	if err != nil {
+		return sessions.Session{}, err
+	}
+	got, err := transition.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.bound(id), s.keys.tokens(id), s.keys.operations(id)},
 		string(id), string(t.From), t.Generation, string(t.To), t.Reason, t.At.UnixMilli(),
-		s.keep.Milliseconds(), s.keys.changes()).Slice()
+		s.keep.Milliseconds(), s.keys.changes(), engine, t.Unused.Milliseconds(), t.Skew.Milliseconds(), operationsKept.Milliseconds()).Slice()
 	if err != nil {
 		return sessions.Session{}, unavailable(err)
 	}

@@ -22,6 +22,7 @@ type Memory struct {
 	holder   map[sessions.SparkID]sessions.ID
 	tokens   map[sessions.ID][]sessions.Token
 	watchers map[*watcher]struct{}
+	engines  engines
 
 	fault  error
 	silent bool
@@ -43,6 +44,7 @@ func NewMemory() *Memory {
 		holder:   map[sessions.SparkID]sessions.ID{},
 		tokens:   map[sessions.ID][]sessions.Token{},
 		watchers: map[*watcher]struct{}{},
+		engines:  newEngines(),
 	}
 }
 
@@ -216,16 +218,24 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 		return s, nil
 	case s.State == sessions.Closed:
 		return sessions.Session{}, sessions.ErrClosed
-	case t.From != "" && (t.From != s.State || t.Generation != s.Generation):
+	case t.From != "" && (t.From != s.State || t.Generation != s.Generation), !m.unused(s, t):
 		return sessions.Session{}, sessions.ErrConflict
 	}
 	s.State, s.Reason, s.ChangedAt = t.To, t.Reason, t.At
 	s.Revision++
 	if t.To == sessions.Active {
 		s.Generation++
+		s.UsedAt, s.WakeFailure = m.clock().Add(-t.Skew).UTC(), ""
+	}
+	if t.Engine != nil {
+		if s.Engine == nil || s.Engine.ID != t.Engine.ID {
+			delete(m.engines.running, id)
+		}
+		s.Engine = t.Engine
 	}
 	if t.To == sessions.Closed {
 		s.ClosedAt = t.At
+		delete(m.engines.running, id)
 	}
 	m.records[id] = s
 	return s, nil

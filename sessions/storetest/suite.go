@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ type Registry interface {
 	sessions.Store
 	sessions.Directory
 	sessions.TokenStore
+	sessions.WakeStore
 }
 
 // MaxBound is how many Spark session ids a session may have in the registry that
@@ -57,6 +59,14 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"TokensOfAClosedSession": testTokensOfAClosedSession,
 		"TooManyTokens":          testTooManyTokens,
 		"WatchHearsRevocations":  testWatchHearsRevocations,
+		"EngineLife":             testEngineLife,
+		"EngineLease":            testEngineLease,
+		"DropEngine":             testDropEngine,
+		"EngineRace":             testEngineRace,
+		"Unused":                 testUnused,
+		"NewEngineNoOperations":  testNewEngineNoOperations,
+		"Schedule":               testSchedule,
+		"Stage":                  testStage,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -136,9 +146,11 @@ func wantError(t failer, got, want error) {
 	}
 }
 
+// wantSession compares all but UsedAt, which is the registry's own clock.
 func wantSession(t failer, got, want sessions.Session) {
 	t.Helper()
-	if got != want {
+	got.UsedAt, want.UsedAt = time.Time{}, time.Time{}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("session\n%+v, want\n%+v", got, want)
 	}
 }

@@ -1,0 +1,97 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// EngineKey names the engine of a session or of a shared cluster, whatever
+// process plays it at the time.
+type EngineKey string
+
+// keyOf is the engine that a session runs on.
+func keyOf(s Session, c *Cluster) EngineKey {
+	if c.Isolation == IsolateNone {
+		return EngineKey("cluster:" + c.Name)
+	}
+	return EngineKey("session:" + string(s.ID))
+}
+
+// EngineRecord is what the registry knows of an engine that is up.
+type EngineRecord struct {
+	Key     EngineKey
+	Cluster string
+	Instance
+	// Members are the sessions that run on it, and the generation each had, or was
+	// about to have, when it joined. An engine without members is to be stopped.
+	Members map[ID]uint64
+}
+
+// EngineStore is the part of the registry that knows engines. Every method may also
+// return ErrUnavailable.
+//
+// An engine is up from PutEngine until its last member left or DropEngine. To put
+// one takes the engine's lease: whoever lost it meanwhile must stop what it launched.
+type EngineStore interface {
+	// JoinEngine makes a session a member of the engine that is up. ErrEngineDown.
+	JoinEngine(ctx context.Context, key EngineKey, id ID, generation uint64) (Instance, error)
+	// PutEngine records an engine as up, with one member. ErrLeaseLost where the
+	// lease is not held by that token, ErrConflict where one is up already.
+	PutEngine(ctx context.Context, e EngineRecord, lease string) error
+	// LeaveEngine takes a member out, unless it joined again with a higher
+	// generation. If it was the last one, the engine is down and returned: the
+	// caller stops it. Nobody else will be told to.
+	LeaveEngine(ctx context.Context, key EngineKey, id ID, generation uint64) (*Instance, error)
+	// DropEngine takes an engine down that has ended, if it is still that one, and
+	// returns its members.
+	DropEngine(ctx context.Context, key EngineKey, instance string) (map[ID]uint64, error)
+	// Engines returns all that are up.
+	Engines(ctx context.Context) ([]EngineRecord, error)
+
+	// LeaseEngine takes the lease of an engine, or takes it for longer. It says no
+	// where somebody else holds it. UnleaseEngine gives it back.
+	LeaseEngine(ctx context.Context, key EngineKey, token string, ttl time.Duration) (bool, error)
+	UnleaseEngine(ctx context.Context, key EngineKey, token string) error
+	// EngineLeased says whether anybody holds the lease.
+	EngineLeased(ctx context.Context, key EngineKey) (bool, error)
+	// LeaseSession is the same for the right to wake a session.
+	LeaseSession(ctx context.Context, id ID, token string, ttl time.Duration) (bool, error)
+	UnleaseSession(ctx context.Context, id ID, token string) error
+}
+
+var (
+	// ErrEngineDown: no engine is up by that key.
+	ErrEngineDown = errors.New("the engine is down")
+	// ErrLeaseLost: the caller no longer holds the lease it acts by.
+	ErrLeaseLost = errors.New("the lease was lost")
+)
+
+// Use is the news of one session's use.
+type Use struct {
+	ID ID
+	// Running are operations of it that are not over: a client may come back for
+	// them although no stream is open.
+	Running []string
+	// Over are operations that are over.
+	Over []string
+}
+
+// UseStore is the part of the registry that knows when sessions were used. Every
+// method may also return ErrUnavailable. All times are of the registry's own
+// clock, so that the replicas' clocks need not agree.
+type UseStore interface {
+	// Touch notes that sessions are in use now. Those that are gone or closed are
+	// left out.
+	Touch(ctx context.Context, uses []Use) error
+	// Clock is what time it is for the registry.
+	Clock(ctx context.Context) (time.Time, error)
+	// Schedule has a session looked at, at that time; a later call replaces the
+	// earlier. The zero time: no more.
+	Schedule(ctx context.Context, id ID, at time.Time) error
+	// Due returns sessions whose time has come, at most limit, the longest due first.
+	Due(ctx context.Context, at time.Time, limit int) ([]ID, error)
+	// SetStage notes what is being done for a session that is being woken, "" =
+	// nothing; failure is why the last try came to nothing, "" = it did not.
+	SetStage(ctx context.Context, id ID, stage, failure string) error
+}

@@ -1,0 +1,108 @@
+package redisstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// operationsKept is how long an operation counts as running after a replica saw
+// it last. Replicas tell of theirs every few seconds, for as long as a client may
+// come back for them; so this only outlasts a replica that died, and with it the
+// five minutes that Spark keeps a result nobody asks for.
+const operationsKept = 5 * time.Minute
+
+// touch notes that a session is in use.
+//
+//	KEYS[1] record    KEYS[2] its operations
+//	ARGV[1] how many operations are running    ARGV[2] and on: those, then those that are over
+var touch = redis.NewScript(`
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state or state == 'closed' then return 0 end
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('HSET', KEYS[1], 'used', now)
+for i = 2, #ARGV do
+  if i < 2 + tonumber(ARGV[1]) then
+    redis.call('ZADD', KEYS[2], now, ARGV[i])
+  else
+    redis.call('ZREM', KEYS[2], ARGV[i])
+  end
+end
+return 1
+`)
+
+// setStage notes what is being done for a session, where there is a record.
+//
+//	KEYS[1] record    ARGV[1] stage    ARGV[2] failure
+var setStage = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+return redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'failure', ARGV[2])
+`)
+
+// touchBatch is how many sessions one request to Redis touches.
+const touchBatch = 256
+
+// Touch implements sessions.UseStore.
+func (s *Store) Touch(ctx context.Context, uses []sessions.Use) error {
+	for len(uses) > 0 {
+		n := min(len(uses), touchBatch)
+		batch := uses[:n]
+		uses = uses[n:]
+		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, u := range batch {
+				args := make([]any, 0, 1+len(u.Running)+len(u.Over))
+				args = append(args, len(u.Running))
+				for _, op := range u.Running {
+					args = append(args, op)
+				}
+				for _, op := range u.Over {
+					args = append(args, op)
+				}
+				touch.Eval(ctx, p, []string{s.keys.session(u.ID), s.keys.operations(u.ID)}, args...)
+			}
+			return nil
+		})
+		if err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
+
+// Clock implements sessions.UseStore.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	now, err := s.rdb.Time(ctx).Result()
+	return now, unavailable(err)
+}
+
+// Schedule implements sessions.UseStore.
+func (s *Store) Schedule(ctx context.Context, id sessions.ID, at time.Time) error {
+	if at.IsZero() {
+		return unavailable(s.rdb.ZRem(ctx, s.keys.due(), string(id)).Err())
+	}
+	return unavailable(s.rdb.ZAdd(ctx, s.keys.due(), redis.Z{Score: float64(at.UnixMilli()), Member: string(id)}).Err())
+}
+
+// Due implements sessions.UseStore.
+func (s *Store) Due(ctx context.Context, at time.Time, limit int) ([]sessions.ID, error) {
+	members, err := s.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
+		Key: s.keys.due(), ByScore: true, Start: "-inf", Stop: at.UnixMilli(), Count: int64(limit),
+	}).Result()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	ids := make([]sessions.ID, len(members))
+	for i, m := range members {
+		ids[i] = sessions.ID(m)
+	}
+	return ids, nil
+}
+
+// SetStage implements sessions.UseStore.
+func (s *Store) SetStage(ctx context.Context, id sessions.ID, stage, failure string) error {
+	return unavailable(setStage.Run(ctx, s.rdb, []string{s.keys.session(id)}, stage, failure).Err())
+}

@@ -1,0 +1,146 @@
+package sessions
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// detachedFor is how long an operation without a stream counts as running: as
+// long as Spark keeps the result of one that nobody asks for
+// (spark.connect.execute.manager.detachedTimeout).
+const detachedFor = 5 * time.Minute
+
+// operations are those of a session that clients may come back for, as far as
+// this replica saw them. Its zero value is empty.
+type operations struct {
+	mu    sync.Mutex
+	known map[string]*operation
+	over  []string // told to the registry, and over since
+}
+
+type operation struct {
+	detached time.Time // when its last stream ended
+	told     bool      // the registry knows of it
+}
+
+func (o *operations) detach(id string, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	op := o.known[id]
+	if op == nil {
+		if o.known == nil {
+			o.known = map[string]*operation{}
+		}
+		op = &operation{}
+		o.known[id] = op
+	}
+	op.detached = now
+}
+
+// end forgets an operation. Another replica may have told the registry of it.
+func (o *operations) end(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.known[id] == nil {
+		o.over = append(o.over, id)
+		return
+	}
+	o.remove(id)
+}
+
+func (o *operations) remove(id string) {
+	if o.known[id].told {
+		o.over = append(o.over, id)
+	}
+	delete(o.known, id)
+}
+
+func (o *operations) any() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.known) > 0
+}
+
+// quiet says that there is no news.
+func (o *operations) quiet() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.known)+len(o.over) == 0
+}
+
+// news returns what the registry is to be told.
+func (o *operations) news(now time.Time) (running, over []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, op := range o.known {
+		if now.Sub(op.detached) > detachedFor {
+			o.remove(id)
+			continue
+		}
+		op.told = true
+		running = append(running, id)
+	}
+	over, o.over = o.over, nil
+	slices.Sort(running)
+	return running, over
+}
+
+// busy says that a stream is open, or a client may come back for an operation.
+func (l *live) busy() bool { return l.streams.Load() > 0 || l.operations.any() }
+
+// keepTouching tells the registry every TouchEvery which sessions are in use, and
+// a last time at the end of ctx. What could not be told is told by the next round,
+// of the sessions that are in use then.
+func (r *Resolver) keepTouching(ctx context.Context) {
+	tick := time.NewTicker(r.TouchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.touch(ctx)
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.ReadTimeout)
+			defer cancel()
+			r.touch(last)
+			return
+		}
+	}
+}
+
+func (r *Resolver) touch(ctx context.Context) {
+	uses := r.uses()
+	if len(uses) == 0 {
+		return
+	}
+	if err := r.Uses.Touch(ctx, uses); err != nil {
+		r.Logger.Warn("the registry was not told which sessions are in use", zap.Int("sessions", len(uses)), zap.Error(err))
+		for _, u := range uses {
+			if e := r.table.get(u.ID); e != nil {
+				e.live.touched.Store(true)
+			}
+		}
+	}
+}
+
+// uses collects what was used since the last round.
+func (r *Resolver) uses() []Use {
+	now := r.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var uses []Use
+	for id, e := range r.known {
+		touched := e.live.touched.Swap(false)
+		if !touched && e.live.streams.Load() == 0 && e.live.operations.quiet() {
+			continue
+		}
+		running, over := e.live.operations.news(now)
+		if touched || e.live.streams.Load() > 0 || len(running)+len(over) > 0 {
+			uses = append(uses, Use{ID: id, Running: running, Over: over})
+		}
+	}
+	return uses
+}

@@ -1,0 +1,162 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+)
+
+// bringUp wakes a session on an engine that is up or is brought up.
+func (w *Waker) bringUp(ctx context.Context, p *progress, c *Cluster) error {
+	s, key := p.session, keyOf(p.session, c)
+	in, err := w.engine(ctx, p, c, key)
+	if err != nil {
+		return err
+	}
+	if s.Engine == nil || s.Engine.ID != in.ID {
+		p.stage(ctx, "restoring the session's state")
+		if err = w.Restore(ctx, c.at(&in), s); err != nil && ctx.Err() == nil {
+			w.Logger.Error("state of a session could not be restored", zap.String("session", string(s.ID)), zap.Error(err))
+			err = &LaunchError{Cluster: c.Name, Reason: "the session's state could not be restored on its new engine"}
+		}
+	}
+	if err == nil {
+		err = w.become(ctx, s, c, &in)
+	}
+	if err != nil {
+		w.leave(key, c, s.ID, s.Generation+1)
+		return err
+	}
+	// An engine that ended before the session was active has failed nobody.
+	if _, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1); errors.Is(err, ErrEngineDown) {
+		_, err = w.Store.Transition(ctx, s.ID, Transition{
+			From: Active, Generation: s.Generation + 1, To: Failed, Reason: "its engine has ended", At: w.Now(),
+		})
+		return err
+	}
+	return nil
+}
+
+// become records the session as active. Its next look comes first, so that no
+// active session is without one.
+func (w *Waker) become(ctx context.Context, s Session, c *Cluster, in *Instance) error {
+	if idle := c.IdleTimeout; idle > 0 {
+		now, err := w.Store.Clock(ctx)
+		if err != nil {
+			return err
+		}
+		if err := w.Store.Schedule(ctx, s.ID, now.Add(idle)); err != nil {
+			return err
+		}
+	}
+	_, err := w.Store.Transition(ctx, s.ID, Transition{
+		From: s.State, Generation: s.Generation, To: Active, At: w.Now(), Engine: in,
+	})
+	return err
+}
+
+// engine returns the engine of that key with the session as its member: the one
+// that is up, or one that is launched under the engine's lease.
+func (w *Waker) engine(ctx context.Context, p *progress, c *Cluster, key EngineKey) (Instance, error) {
+	s, token := p.session, uuid.NewString()
+	for {
+		in, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1)
+		if !errors.Is(err, ErrEngineDown) {
+			return in, err
+		}
+		mine, err := w.Store.LeaseEngine(ctx, key, token, w.Lease)
+		if err != nil {
+			return Instance{}, err
+		}
+		if mine {
+			return w.launch(ctx, p, c, key, token)
+		}
+		p.stage(ctx, "waiting for the cluster's engine")
+		if err := pause(ctx, w.Poll); err != nil {
+			return Instance{}, err
+		}
+	}
+}
+
+func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineKey, token string) (Instance, error) {
+	s := p.session
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = w.Store.UnleaseEngine(ctx, key, token) // else it runs out
+	}()
+	ctx, stop := w.keep(ctx, func(ctx context.Context) (bool, error) {
+		return w.Store.LeaseEngine(ctx, key, token, w.Lease)
+	})
+	defer stop()
+	// Between the join that found nothing and the lease, another replica may have
+	// put one up.
+	if in, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1); !errors.Is(err, ErrEngineDown) {
+		return in, err
+	}
+	p.stage(ctx, "starting the engine")
+	spec := LaunchSpec{Cluster: c.Name, Session: s.ID, Generation: s.Generation + 1, KeepFor: keepFor(c)}
+	if c.Isolation == IsolateNone {
+		spec.Session = ""
+	}
+	in, err := c.Launcher.Launch(ctx, spec, func(stage string) { p.stage(ctx, stage) })
+	if err != nil {
+		return Instance{}, err
+	}
+	err = w.Store.PutEngine(ctx, EngineRecord{
+		Key: key, Cluster: c.Name, Instance: in, Members: map[ID]uint64{s.ID: s.Generation + 1},
+	}, token)
+	if err != nil {
+		w.stop(c, in)
+		return Instance{}, fmt.Errorf("record engine %s: %w", in.ID, err)
+	}
+	w.Logger.Info("engine is up", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.String("engine", in.ID))
+	return in, nil
+}
+
+// forever is longer than any session: an engine that forgot one would not have
+// it back by that id.
+const forever = 10 * 365 * 24 * time.Hour
+
+// keepFor is how long an engine remembers a Spark session that nobody uses. A
+// shared engine outlives the sessions' idleness.
+func keepFor(c *Cluster) time.Duration {
+	if c.IdleTimeout == 0 || c.Isolation == IsolateNone {
+		return forever
+	}
+	return 2*c.IdleTimeout + time.Hour
+}
+
+// leave takes a session off its engine, and stops that with its last one.
+func (w *Waker) leave(key EngineKey, c *Cluster, id ID, generation uint64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), leaveTimeout)
+	defer cancel()
+	in, err := w.Store.LeaveEngine(ctx, key, id, generation)
+	if err != nil {
+		w.Logger.Warn("session could not be taken off its engine: the sweep will", zap.String("session", string(id)), zap.Error(err))
+		return
+	}
+	if in != nil {
+		w.stop(c, *in)
+	}
+}
+
+const leaveTimeout = 5 * time.Second
+
+// stop ends an engine, whatever ended before it.
+func (w *Waker) stop(c *Cluster, in Instance) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), stopTimeout)
+	defer cancel()
+	if err := c.Launcher.Stop(ctx, in); err != nil {
+		w.Logger.Error("engine was not stopped: the sweep will try again", zap.String("cluster", c.Name), zap.String("engine", in.ID), zap.Error(err))
+		return
+	}
+	w.Logger.Info("engine is stopped", zap.String("cluster", c.Name), zap.String("engine", in.ID))
+}
+
+// stopTimeout is above every launcher's own time to stop.
+const stopTimeout = 2 * time.Minute

@@ -1,0 +1,317 @@
+package sessions_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// The whole life: awake at the first use, idle when unused, its engine stopped,
+// awake again on another engine.
+func TestIdleAndAwake(t *testing.T) {
+	for _, isolation := range []sessions.Isolation{sessions.IsolateSession, sessions.IsolateNone} {
+		t.Run(string(isolation), func(t *testing.T) {
+			inLife(t, isolation, func(t *testing.T, l *life) {
+				a, s := l.replica(), l.pending("c")
+				route := a.lookup(t, s.ID)
+				if route.Cluster.Address != "127.0.0.1:1" || route.Session.Generation != 1 {
+					t.Errorf("routed to %s, generation %d", route.Cluster.Address, route.Session.Generation)
+				}
+				l.engines(1, 1)
+				time.Sleep(idleAfter + 3*time.Second)
+				l.state(s.ID, sessions.Idle)
+				l.engines(1, 1) // still up: somebody may not have heard yet
+				time.Sleep(time.Minute)
+				l.engines(1, 0)
+				route = a.lookup(t, s.ID)
+				if route.Cluster.Address != "127.0.0.1:2" || route.Session.Generation != 2 {
+					t.Errorf("routed to %s, generation %d", route.Cluster.Address, route.Session.Generation)
+				}
+				l.engines(2, 1)
+				if len(l.restored) != 2 || l.restored[1].Generation != 1 {
+					t.Errorf("restored %+v", l.restored)
+				}
+			})
+		})
+	}
+}
+
+// However many callers on however many replicas: one launch.
+func TestOneLaunch(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		s := l.pending("c")
+		var wg sync.WaitGroup
+		for _, r := range []*gateway{l.replica(), l.replica(), l.replica()} {
+			for range 50 {
+				wg.Go(func() {
+					if route, err := r.resolver.Lookup(t.Context(), s.ID); err != nil || route.Cluster.Address != "127.0.0.1:1" {
+						t.Error(route, err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		l.engines(1, 1)
+		if len(l.restored) != 1 {
+			t.Errorf("restored %d times", len(l.restored))
+		}
+	})
+}
+
+// Sessions of a shared cluster run on one engine, which goes with the last of them.
+func TestSharedEngine(t *testing.T) {
+	inLife(t, sessions.IsolateNone, func(t *testing.T, l *life) {
+		a, b := l.replica(), l.replica()
+		one, two := l.pending("c"), l.pending("c")
+		var wg sync.WaitGroup
+		wg.Go(func() { a.lookup(t, one.ID) })
+		wg.Go(func() { b.lookup(t, two.ID) })
+		wg.Wait()
+		l.engines(1, 1)
+		for range 10 { // one goes on
+			time.Sleep(idleAfter / 3)
+			a.lookup(t, one.ID).Use()
+		}
+		l.state(one.ID, sessions.Active)
+		l.state(two.ID, sessions.Idle)
+		l.engines(1, 1)
+		b.lookup(t, two.ID)
+		if len(l.restored) != 2 {
+			t.Errorf("restored %d times: it is on an engine that knows it", len(l.restored))
+		}
+		time.Sleep(3 * idleAfter)
+		l.engines(1, 0)
+	})
+}
+
+// A session with an open stream, or an operation that a client may come back for,
+// is not made idle.
+func TestBusyIsNeverIdle(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		s := l.pending("c")
+		route := a.lookup(t, s.ID)
+		route.StreamOpened()
+		time.Sleep(10 * idleAfter)
+		l.state(s.ID, sessions.Active)
+		route.OperationDetached("op", time.Now())
+		route.StreamEnded()
+		time.Sleep(2 * idleAfter)
+		l.state(s.ID, sessions.Active)
+		a.stop() // its replica dies; another goes on
+		l.replica()
+		time.Sleep(2 * idleAfter)
+		l.state(s.ID, sessions.Active)
+		time.Sleep(5 * time.Minute) // nobody came back for it
+		l.state(s.ID, sessions.Idle)
+	})
+}
+
+// An operation that was released keeps nothing awake.
+func TestReleasedOperation(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a, b := l.replica(), l.replica()
+		s := l.pending("c")
+		route := a.lookup(t, s.ID)
+		route.OperationDetached("op", time.Now())
+		time.Sleep(10 * time.Second)
+		b.lookup(t, s.ID).OperationOver("op") // by way of the other replica
+		route.OperationOver("op")
+		time.Sleep(2 * idleAfter)
+		l.state(s.ID, sessions.Idle)
+	})
+}
+
+// A stream that came in the moment the session became idle keeps its engine.
+func TestIdleWhileAStreamComes(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a, b := l.replica(), l.replica()
+		s := l.pending("c")
+		route := a.lookup(t, s.ID)
+		_ = b
+		time.Sleep(5 * time.Second)
+		route.StreamOpened() // the registry does not know yet
+		if _, err := l.memory.Transition(t.Context(), s.ID, sessions.Transition{From: sessions.Active, Generation: 1, To: sessions.Idle, At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		l.state(s.ID, sessions.Active)
+		time.Sleep(5 * time.Minute)
+		l.engines(1, 1)
+		if len(l.restored) != 1 {
+			t.Errorf("restored %d times", len(l.restored))
+		}
+	})
+}
+
+func TestClockJumpsIdleNobody(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		time.Sleep(10 * time.Second)
+		l.memory.Shift(48 * time.Hour)
+		time.Sleep(30 * time.Second)
+		l.state(s.ID, sessions.Active)
+		l.memory.Shift(-72 * time.Hour)
+		time.Sleep(15 * time.Second)
+		l.state(s.ID, sessions.Active)
+		a.lookup(t, s.ID).Use() // and what is used later counts as before
+		time.Sleep(40 * time.Second)
+		l.state(s.ID, sessions.Active)
+	})
+}
+
+// An engine that ended: its session has failed within 5 s, says so, and its next
+// request wakes it, unless the cluster says no.
+func TestEngineEnds(t *testing.T) {
+	for cluster, again := range map[string]bool{"c": true, "final": false} {
+		t.Run(cluster, func(t *testing.T) {
+			inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+				a := l.replica()
+				s := l.pending(cluster)
+				a.lookup(t, s.ID)
+				l.launcher.kill("engine-1")
+				time.Sleep(4 * time.Second)
+				l.state(s.ID, sessions.Failed)
+				if reason := l.get(s.ID).Reason; reason != "its engine has ended: exit status 1" {
+					t.Errorf("reason: %q", reason)
+				}
+				_, err := a.resolver.Lookup(t.Context(), s.ID)
+				if again && err != nil || !again && !errors.Is(err, sessions.ErrFailed) {
+					t.Errorf("a request after it: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// An engine that does not start is said to all who wait, with its log, and tried
+// again only after a while.
+func TestLaunchFails(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.launcher.fails = &sessions.LaunchError{Cluster: "c", Reason: "no memory", Log: "java.lang.OutOfMemoryError"}
+		a := l.replica()
+		s := l.pending("c")
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				_, err := a.resolver.Lookup(t.Context(), s.ID)
+				var launch *sessions.LaunchError
+				if !errors.As(err, &launch) || launch.Log == "" {
+					t.Errorf("waiting: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		l.engines(1, 0)
+		if s := l.get(s.ID); s.WakeFailure != "no memory" || s.Stage != "" {
+			t.Errorf("record: %+v", s)
+		}
+		_, _ = a.resolver.Lookup(t.Context(), s.ID)
+		l.engines(1, 0)
+		time.Sleep(6 * time.Second)
+		l.launcher.fails = nil
+		a.lookup(t, s.ID)
+		l.engines(2, 1)
+	})
+}
+
+// A state that cannot be brought over leaves no engine and no half session.
+func TestRestoreFails(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.restore = errors.New("no")
+		a := l.replica()
+		s := l.pending("c")
+		if _, err := a.resolver.Lookup(t.Context(), s.ID); err == nil || !strings.Contains(err.Error(), "could not be restored") {
+			t.Error(err)
+		}
+		l.state(s.ID, sessions.Pending)
+		l.engines(1, 0)
+	})
+}
+
+// The holder of the lease is asleep for so long that another replica takes over:
+// what the first one launched goes, the second one's stays.
+func TestPausedWaker(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a, b := l.replica(), l.replica()
+		s := l.pending("c")
+		var asleep atomic.Bool
+		l.launcher.launched = func() {
+			if asleep.CompareAndSwap(false, true) {
+				l.memory.StealAll()
+				b.lookup(t, s.ID)
+			}
+		}
+		a.lookup(t, s.ID)
+		time.Sleep(time.Second)
+		l.engines(2, 1)
+		l.state(s.ID, sessions.Active)
+		if in := l.get(s.ID).Engine; in.ID != "engine-2" {
+			t.Errorf("it runs on %s", in.ID)
+		}
+	})
+}
+
+// Who dies in the middle of a launch leaves an engine without a record: it is
+// found and stopped.
+func TestOrphan(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		s := l.pending("c")
+		in, err := l.launcher.Launch(t.Context(), sessions.LaunchSpec{Cluster: "c", Session: s.ID, Generation: 1}, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := l.replica()
+		a.lookup(t, s.ID)
+		time.Sleep(time.Minute)
+		l.engines(2, 1)
+		if l.launcher.Alive(t.Context(), in) == nil {
+			t.Error("the orphan runs")
+		}
+	})
+}
+
+// A session that is closed while it is woken stays closed, and leaves no engine.
+func TestCloseWhileWaking(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		s := l.pending("c")
+		done := make(chan error)
+		go func() {
+			_, err := a.resolver.Lookup(t.Context(), s.ID)
+			done <- err
+		}()
+		time.Sleep(500 * time.Millisecond)
+		if _, err := l.memory.Transition(t.Context(), s.ID, sessions.CloseAt(time.Now(), "closed")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; !errors.Is(err, sessions.ErrClosed) {
+			t.Errorf("a request that waited: %v", err)
+		}
+		time.Sleep(2 * time.Minute)
+		l.state(s.ID, sessions.Closed)
+		l.engines(1, 0)
+	})
+}
+
+// A cluster that is an address has sessions that become idle and wake, and no engine.
+func TestIdleOnAnAddress(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		s := l.pending("static")
+		a.lookup(t, s.ID)
+		time.Sleep(2 * idleAfter)
+		l.state(s.ID, sessions.Idle)
+		if route := a.lookup(t, s.ID); route.Session.Generation != 2 {
+			t.Errorf("generation %d", route.Session.Generation)
+		}
+		l.engines(0, 0)
+	})
+}
