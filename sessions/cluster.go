@@ -21,6 +21,8 @@ type Cluster struct {
 	// Token is the pre-shared token the server asks for; "" = none. It goes out
 	// as "authorization: Bearer" and is never logged.
 	Token string
+	// Policy is what its sessions may choose.
+	Policy ClusterPolicy
 }
 
 // ClusterTLS says which certificate a cluster must show.

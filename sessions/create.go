@@ -21,6 +21,8 @@ type CreateRequest struct {
 	// with it within 24 h returns the session that the first one made. "" =
 	// every request makes one.
 	RequestID string
+	// Options are its own wishes.
+	Options
 }
 
 const (
@@ -72,6 +74,9 @@ func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Sessi
 	if err != nil {
 		return Session{}, err
 	}
+	if err := r.Options.validate(cluster); err != nil {
+		return Session{}, err
+	}
 	s, err = m.record(ctx, a, r, cluster)
 	if err != nil {
 		return s, err
@@ -86,9 +91,9 @@ func (m *Manager) record(ctx context.Context, a Actor, r CreateRequest, c *Clust
 	if err != nil {
 		return Session{}, err
 	}
-	s, err := m.Store.Create(ctx, Session{
-		ID: id, Name: r.Name, Owner: a.Subject, Org: a.Org, Cluster: c.Name, State: Pending, CreatedAt: m.Now(),
-	}, r.RequestID)
+	n := Session{ID: id, Name: r.Name, Owner: a.Subject, Org: a.Org, Cluster: c.Name, State: Pending, CreatedAt: m.Now()}
+	r.Options.into(&n, &c.Policy)
+	s, err := m.Store.Create(ctx, n, r.RequestID)
 	if err != nil {
 		return Session{}, err
 	}

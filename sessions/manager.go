@@ -121,6 +121,8 @@ type ListRequest struct {
 	Closed bool
 	// Name: only the actor's own open session of that name; "" = any.
 	Name string
+	// Labels: only sessions that have all of these; empty = any.
+	Labels map[string]string
 	// Size is the most sessions a page holds. 0 = 50; above 500 = 500.
 	Size int
 	// After is Page.Next of the page before; "" = from the newest.
@@ -141,7 +143,7 @@ func (r ListRequest) validate() error {
 	case r.Org && r.Name != "":
 		return &InvalidError{"name", "selects one of your own sessions, not of the organisation"}
 	}
-	return nil
+	return ValidLabels(r.Labels)
 }
 
 // List returns one page of sessions, the newest first. *InvalidError.
@@ -160,5 +162,5 @@ func (m *Manager) List(ctx context.Context, a Actor, r ListRequest) (p Page, err
 	}
 	size := min(r.Size, maxPage)
 	setDefault(&size, defaultPage)
-	return m.Store.List(ctx, Query{Org: a.Org, Owner: owner, Name: r.Name, Closed: r.Closed, After: r.After, Limit: size})
+	return m.Store.List(ctx, Query{Org: a.Org, Owner: owner, Name: r.Name, Closed: r.Closed, Labels: r.Labels, After: r.After, Limit: size})
 }

@@ -66,6 +66,8 @@ type Query struct {
 	Name string
 	// Closed: closed sessions too.
 	Closed bool
+	// Labels: only sessions that have all of these; empty = any.
+	Labels map[string]string
 	// After continues behind this id, from Page.Next; "" = from the newest.
 	After ID
 	// Limit is the most sessions a page holds; it must be above 0.

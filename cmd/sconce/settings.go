@@ -82,7 +82,10 @@ func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
 				return nil, fmt.Errorf("clusters[%d].token_file: %w", i, err)
 			}
 		}
-		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token}
+		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token, Policy: sessions.ClusterPolicy{
+			IdleTimeout: c.IdleTimeout, MinIdleTimeout: c.MinIdleTimeout, MaxIdleTimeout: c.MaxIdleTimeout, AllowNeverIdle: c.AllowNeverIdle,
+			MaxAge: c.MaxAge, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
+		}}
 		if c.TLS.Enabled {
 			cluster.TLS = &sessions.ClusterTLS{CAFile: c.TLS.CA, ServerName: c.TLS.ServerName}
 		}

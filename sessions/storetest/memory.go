@@ -184,7 +184,8 @@ func (m *Memory) List(ctx context.Context, q sessions.Query) (sessions.Page, err
 func selects(q sessions.Query, s sessions.Session) bool {
 	return s.Org == q.Org && (q.Owner == "" || s.Owner == q.Owner) &&
 		(q.Name == "" || s.Name == q.Name && s.State != sessions.Closed) &&
-		(q.Closed || s.State != sessions.Closed) && (q.After == "" || s.ID < q.After)
+		(q.Closed || s.State != sessions.Closed) && (q.After == "" || s.ID < q.After) &&
+		s.Labels.Has(q.Labels)
 }
 
 // Transition implements sessions.Store.

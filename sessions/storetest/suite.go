@@ -28,6 +28,8 @@ const MaxBound = 3
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
 		"Create":                 testCreate,
+		"CreateWithOptions":      testCreateWithOptions,
+		"ListByLabels":           testListByLabels,
 		"CreateAgain":            testCreateAgain,
 		"CreateRace":             testCreateRace,
 		"NameTaken":              testNameTaken,
