@@ -108,6 +108,7 @@ type fakeRegistry struct {
 	routes  map[sessions.ID]*sessions.Route
 	lookup  func(ctx context.Context, id sessions.ID) (*sessions.Route, error)
 	bind    func(ctx context.Context, spark sessions.SparkID) error
+	prepare func(ctx context.Context, spark sessions.SparkID) error // nil = bind
 	failed  []sessions.ID
 	lookups int
 	asked   []sessions.ID
@@ -136,6 +137,13 @@ func (f *fakeRegistry) ReportFailure(id sessions.ID, _ uint64) {
 }
 
 func (f *fakeRegistry) Bind(ctx context.Context, _ *sessions.Route, spark sessions.SparkID) error {
+	return f.bind(ctx, spark)
+}
+
+func (f *fakeRegistry) Prepare(ctx context.Context, _ *sessions.Route, spark sessions.SparkID) error {
+	if f.prepare != nil {
+		return f.prepare(ctx, spark)
+	}
 	return f.bind(ctx, spark)
 }
 

@@ -91,6 +91,8 @@ var (
 		Message: "session {session} is no longer known: run `sconce session create`"})
 	refuseSessionFailed = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_FAILED", HTTP: 409,
 		Message: "session {session} failed ({why}): close it and create a new one, " + anew})
+	refuseSetup = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_SETUP", HTTP: 409,
+		Message: "cluster {cluster} does not take {what} of session {session} ({why}): close it and create a new one, " + anew})
 	refuseSessionPending = row(Refusal{Code: codes.Unavailable, Reason: "SESSION_PENDING", RetryAfter: pause, HTTP: 503,
 		Message: "session {session} is still starting: wait, or run `sconce session describe {session}`"})
 	refuseRegistry = row(Refusal{Code: codes.Unavailable, Reason: "REGISTRY_UNAVAILABLE", RetryAfter: pause, HTTP: 503,
@@ -135,6 +137,9 @@ var (
 var (
 	refuseEngineAway = row(Refusal{Code: codes.Unavailable, Reason: "ENGINE_UNREACHABLE", RetryAfter: pause, HTTP: 503,
 		Message: "the cluster of session {session} cannot be reached, nothing ran: wait, or run `sconce session describe {session}`"})
+	refuseEngineToken = row(Refusal{Code: codes.FailedPrecondition, Reason: "ENGINE_REFUSED", HTTP: 502,
+		Message: "the cluster of session {session} refused the token that Sconce has for it, nothing ran: " +
+			"tell your operator, the token stands in Sconce's configuration"})
 	refuseEngineStart = row(Refusal{Code: codes.Aborted, Reason: "ENGINE_NOT_REACHED", HTTP: 503,
 		Message: "the cluster of session {session} could not be reached, nothing ran: " +
 			"run `sconce session describe {session}`, then run the query again"})
@@ -197,10 +202,10 @@ func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
-		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
+		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSetup, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
-		refuseEngineAway, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
+		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
 		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseTokens, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,

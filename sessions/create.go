@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 )
 
@@ -58,9 +59,10 @@ func madeOf(s, others string) bool {
 }
 
 // Create records a session, waits until its cluster answers and returns it
-// active. Where the cluster does not answer within ProbeTimeout the session is
-// left failed, with the reason, and the error is a *ClusterError. ErrNameTaken,
-// ErrNoCluster, *InvalidError; ErrClosed if it was closed meanwhile.
+// active. Where the cluster does not answer within ProbeTimeout, or does not take
+// what the session chose, the session is left failed, with the reason, and the
+// error is a *ClusterError or a *SetupError. ErrNameTaken, ErrNoCluster,
+// *InvalidError; ErrClosed if it was closed meanwhile.
 func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
 	if err != nil {
@@ -112,7 +114,15 @@ func (m *Manager) activate(ctx context.Context, s Session, c *Cluster) (Session,
 		return s, standing(s)
 	}
 	to, reason := Active, ""
-	if err := m.awaitCluster(ctx, c); err != nil {
+	err := m.awaitCluster(ctx, c)
+	if err == nil {
+		err = m.trySetup(ctx, s, c)
+	}
+	var setup *SetupError
+	switch {
+	case errors.As(err, &setup):
+		to, reason = Failed, setup.What+" cannot be used: "+setup.Problem
+	case err != nil:
 		m.Logger.Warn("cluster does not answer", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.Error(err))
 		to, reason = Failed, m.clusterReason(err)
 	}
@@ -123,7 +133,30 @@ func (m *Manager) activate(ctx context.Context, s Session, c *Cluster) (Session,
 	if err != nil {
 		return s, err
 	}
+	if setup != nil {
+		return now, setup
+	}
 	return now, standing(now)
+}
+
+// trySetup has the engine say whether it takes what s chose, in a Spark session
+// of its own that is released afterwards.
+func (m *Manager) trySetup(ctx context.Context, s Session, c *Cluster) error {
+	if !s.HasSetup() {
+		return nil
+	}
+	trial, err := uuid.NewRandomFromReader(m.Random)
+	if err != nil {
+		return fmt.Errorf("new spark session id: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.ProbeTimeout)
+	defer cancel()
+	err = m.Engine.Prepare(ctx, c, s, SparkID(trial.String()))
+	rest, stop := context.WithTimeout(context.WithoutCancel(ctx), m.ReleaseTimeout)
+	defer stop()
+	// The engine forgets it by itself in the end, should this fail.
+	_ = m.Engine.Release(rest, c, s.Owner, []SparkID{SparkID(trial.String())})
+	return err
 }
 
 func (m *Manager) reread(ctx context.Context, s Session) (Session, error) {

@@ -26,6 +26,8 @@ var (
 	// ErrClusterNotActive: the cluster did not answer its probe, and the session
 	// that was made for it has failed. See ClusterError.
 	ErrClusterNotActive = errors.New("cluster is not active")
+	// ErrEngineAway: the cluster's engine did not answer.
+	ErrEngineAway = errors.New("engine does not answer")
 	// ErrForeignSpark: the Spark session id is bound to another session.
 	ErrForeignSpark = errors.New("spark session id is bound to another session")
 	// ErrTooManyBound: the session has as many Spark session ids as one may have.
@@ -63,6 +65,20 @@ func (e *ClusterError) Error() string {
 	return fmt.Sprintf("cluster %q is not active: %s", e.Cluster, e.Reason)
 }
 func (e *ClusterError) Is(target error) bool { return target == ErrClusterNotActive }
+
+// SetupError says what of a session's choice its engine does not take.
+type SetupError struct {
+	Session ID
+	Cluster string
+	// What is a catalog, a database or a key of the configuration, with its name.
+	What string
+	// Problem is what the engine says to it.
+	Problem string
+}
+
+func (e *SetupError) Error() string {
+	return fmt.Sprintf("cluster %s does not take %s: %s", e.Cluster, e.What, e.Problem)
+}
 
 // InvalidError says which field of a request is wrong and what is wrong with it.
 type InvalidError struct{ Field, Problem string }

@@ -18,6 +18,9 @@ type Engine interface {
 	// Probe asks once whether the cluster answers. ErrRefused where asking again
 	// would not help.
 	Probe(ctx context.Context, c *Cluster) error
+	// Prepare brings a Spark session that is new to the engine to what s chose.
+	// *SetupError where it can't be; ErrRefused, ErrEngineAway.
+	Prepare(ctx context.Context, c *Cluster, s Session, spark SparkID) error
 	// Release lets the engine forget Spark sessions of that user.
 	Release(ctx context.Context, c *Cluster, user string, ids []SparkID) error
 }

@@ -1,6 +1,9 @@
 package sessions
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store is the registry as the Manager needs it. Every method may also return
 // ErrUnavailable. What it returned stays true for nobody: compare and set with
@@ -47,6 +50,33 @@ type Directory interface {
 	// lost too. It always returns an error.
 	Watch(ctx context.Context, ready func(), changed func(Change)) error
 }
+
+// Turns is the registry's part in preparing Spark sessions: on all replicas one
+// request prepares a Spark session, and the others wait until it has. Both
+// methods may also return ErrUnavailable.
+type Turns interface {
+	// TakeTurn claims spark for the session as Bind does, and says whose turn it is
+	// to prepare it: the caller's, named by holder, if it gets TurnMine, for as long
+	// as lease or until GiveTurn or Bind. ErrForeignSpark, ErrNotFound, ErrClosed,
+	// ErrTooManyBound.
+	TakeTurn(ctx context.Context, id ID, spark SparkID, holder string, lease time.Duration) (Turn, error)
+
+	// GiveTurn ends holder's turn. Where spark was not bound meanwhile, the claim
+	// ends some time later.
+	GiveTurn(ctx context.Context, id ID, spark SparkID, holder string) error
+}
+
+// Turn is what Turns.TakeTurn answers.
+type Turn string
+
+const (
+	// TurnMine: the caller is to prepare the Spark session, and then to bind it.
+	TurnMine Turn = "mine"
+	// TurnTaken: somebody else is at it.
+	TurnTaken Turn = "taken"
+	// TurnOver: it is prepared and bound.
+	TurnOver Turn = "over"
+)
 
 // Change is the news that a session's state changed.
 type Change struct {

@@ -97,7 +97,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	defer store.Close()
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
-		Directory: store, Clusters: clusters, OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
+		Directory: store, Clusters: clusters, Engine: sessions.EngineClient{}, Turns: store, OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err

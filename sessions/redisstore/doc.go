@@ -9,6 +9,7 @@
 //	sconce:s:{<session>}:bound   set     Spark session ids bound to it.         Expires with the record.
 //	sconce:s:{<session>}:tokens  hash    token id -> its times and name, tokens.go.     Expires with the record; a field goes
 //	                                                                              some minutes after its token expired.
+//	sconce:s:{<session>}:turn:<spark id>  string  who prepares that Spark session.      After a minute.
 //	sconce:b:{<spark id>}        string  the session that a Spark id is bound   Expires 31 days after the close of
 //	                                     to; refused to every other.            its session: later than the record.
 //	sconce:o:{<owner>}:names     hash    name -> session, the open ones.        Never; a field goes with the close.
@@ -30,7 +31,9 @@
 //	close:  record, owner's name, expiry of the bindings
 //	        (closing once more finishes what was cut short)
 //	bind:   spark id -> session, then the session's set
-//	        (so the set never names an id that another session may have)
+//	        (so the set never names an id that another session may have; where the
+//	        session chose a catalog, a database or configuration, the engine is told
+//	        of it in between, by whoever has the turn)
 //
 // Redis must not evict ("maxmemory-policy noeviction"); Check says so. The
 // package caches nothing and decides nothing about who may do what.

@@ -14,6 +14,10 @@ func (k keys) session(id sessions.ID) string { return k.prefix + ":s:{" + string
 
 func (k keys) bound(id sessions.ID) string { return k.session(id) + ":bound" }
 
+func (k keys) turn(id sessions.ID, spark sessions.SparkID) string {
+	return k.session(id) + ":turn:" + string(spark)
+}
+
 func (k keys) tokens(id sessions.ID) string { return k.session(id) + ":tokens" }
 
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }

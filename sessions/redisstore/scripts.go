@@ -90,7 +90,10 @@ if not holder then
   redis.call('SET', KEYS[1], ARGV[1])
   return 'new'
 end
-if holder == ARGV[1] then return 'own' end
+if holder == ARGV[1] then
+  redis.call('PERSIST', KEYS[1]) -- it had an end if nothing had come of it
+  return 'own'
+end
 return 'foreign'
 `)
 

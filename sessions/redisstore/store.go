@@ -77,6 +77,7 @@ var (
 	_ sessions.Store      = (*Store)(nil)
 	_ sessions.Directory  = (*Store)(nil)
 	_ sessions.TokenStore = (*Store)(nil)
+	_ sessions.Turns      = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.

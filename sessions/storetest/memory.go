@@ -21,6 +21,7 @@ type Memory struct {
 	bound    map[sessions.ID][]sessions.SparkID
 	holder   map[sessions.SparkID]sessions.ID
 	tokens   map[sessions.ID][]sessions.Token
+	turns    map[sessions.SparkID]turn
 	watchers map[*watcher]struct{}
 
 	fault  error
@@ -42,6 +43,7 @@ func NewMemory() *Memory {
 		bound:    map[sessions.ID][]sessions.SparkID{},
 		holder:   map[sessions.SparkID]sessions.ID{},
 		tokens:   map[sessions.ID][]sessions.Token{},
+		turns:    map[sessions.SparkID]turn{},
 		watchers: map[*watcher]struct{}{},
 	}
 }
@@ -257,7 +259,7 @@ func (m *Memory) Bind(ctx context.Context, id sessions.ID, spark sessions.SparkI
 	case s.State == sessions.Closed:
 		m.holder[spark] = id
 		return sessions.ErrClosed
-	case held:
+	case slices.Contains(m.bound[id], spark):
 		return nil
 	case len(m.bound[id]) >= MaxBound:
 		return sessions.ErrTooManyBound

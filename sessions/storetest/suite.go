@@ -17,6 +17,7 @@ type Registry interface {
 	sessions.Store
 	sessions.Directory
 	sessions.TokenStore
+	sessions.Turns
 }
 
 // MaxBound is how many Spark session ids a session may have in the registry that
@@ -53,6 +54,9 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"RevisionGrows":          testRevisionGrows,
 		"RequestIDsAreTheOwners": testRequestIDsAreTheOwners,
 		"ListOfNobody":           testListUnknownOwner,
+		"Turns":                  testTurns,
+		"TurnsRefused":           testTurnsRefused,
+		"TurnRace":               testTurnRace,
 		"Tokens":                 testTokens,
 		"Revoke":                 testRevoke,
 		"RevokeUnknown":          testRevokeUnknown,
