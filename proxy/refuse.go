@@ -140,7 +140,10 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	var cluster *sessions.ClusterError
 	var failed *sessions.FailedError
 	var setup *sessions.SetupError
+	var limit *sessions.LimitError
 	switch {
+	case errors.As(err, &limit):
+		return refuseLimit.With("limit", limit.Limit, "max", strconv.Itoa(limit.Max)), true
 	case errors.As(err, &setup):
 		return refuseSetup.With("session", string(setup.Session), "cluster", setup.Cluster, "what", setup.What, "why", setup.Problem), true
 	case errors.As(err, &invalid):

@@ -62,7 +62,7 @@ func madeOf(s, others string) bool {
 // active. Where the cluster does not answer within ProbeTimeout, or does not take
 // what the session chose, the session is left failed, with the reason, and the
 // error is a *ClusterError or a *SetupError. ErrNameTaken, ErrNoCluster,
-// *InvalidError; ErrClosed if it was closed meanwhile.
+// *LimitError, *InvalidError; ErrClosed if it was closed meanwhile.
 func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
 	if err != nil {

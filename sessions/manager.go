@@ -41,6 +41,11 @@ type ManagerConfig struct {
 	// ProbeTimeout is how long a cluster has to answer before a new session on
 	// it is failed. 0 = 30 s.
 	ProbeTimeout time.Duration
+	// Deadlines names the sessions whose maximum age is over; mostly the Store.
+	// nil = none is closed for its age.
+	Deadlines Deadlines
+	// SweepEvery is how often it is asked. 0 = 1 s.
+	SweepEvery time.Duration
 	// OnClosed is called once a close is recorded and before Close returns, so
 	// that this replica's streams are cut at once; why is an ErrClosed. It is
 	// called again when the session is closed again, must not block, and may come
@@ -84,6 +89,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 		return nil, errors.New("manager: store, tokens, engine and issuer are needed")
 	}
 	setDefault(&c.ProbeTimeout, 30*time.Second)
+	setDefault(&c.SweepEvery, time.Second)
 	setDefault(&c.ReleaseDelay, 2*time.Second)
 	setDefault(&c.ReleaseTimeout, 2*time.Second)
 	setDefault(&c.MaxTokenLifetime, 24*time.Hour)

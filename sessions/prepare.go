@@ -137,8 +137,11 @@ const maxProblem = 300
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	line = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		switch {
+		case !unicode.IsPrint(r):
 			return ' '
+		case r == '`': // would read as a command in the middle of ours
+			return '\''
 		}
 		return r
 	}, line))

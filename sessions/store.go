@@ -11,7 +11,8 @@ import (
 type Store interface {
 	// Create records s and returns the record. If this owner already created a
 	// session with the same requestID ("" = none), that record is returned as it
-	// is now and nothing is written. ErrNameTaken.
+	// is now and nothing is written. ErrNameTaken; *LimitError, which no number of
+	// creates at once gets past.
 	Create(ctx context.Context, s Session, requestID string) (Session, error)
 
 	// Get returns the records of those ids that have one, in the order of ids.
@@ -49,6 +50,16 @@ type Directory interface {
 	// each, until ctx ends or the connection is lost; what happened meanwhile is
 	// lost too. It always returns an error.
 	Watch(ctx context.Context, ready func(), changed func(Change)) error
+}
+
+// Deadlines is the registry as whoever closes old sessions needs it. Every method
+// may also return ErrUnavailable.
+type Deadlines interface {
+	// TakeDue returns sessions whose maximum age was over at now, and puts off each
+	// of them until again, so that nobody else is given it before.
+	TakeDue(ctx context.Context, now, again time.Time, limit int) ([]ID, error)
+	// DropDue forgets the deadline of a session.
+	DropDue(ctx context.Context, id ID) error
 }
 
 // Turns is the registry's part in preparing Spark sessions: on all replicas one

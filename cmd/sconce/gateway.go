@@ -85,7 +85,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	storeConfig, err := redisConfig(cfg.Redis, g.now, log)
+	storeConfig, err := redisConfig(cfg, g.now, log)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	}
 
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Clusters: clusters, OnClosed: live.End,
+		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Clusters: clusters, Deadlines: store, OnClosed: live.End,
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {

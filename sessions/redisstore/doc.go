@@ -16,6 +16,8 @@
 //	sconce:o:{<owner>}:ids       zset    the owner's sessions, by id.           Never; see below.
 //	sconce:o:{<owner>}:r:<id>    string  request id -> session.                 24 hours after the create.
 //	sconce:g:{<org>}:ids         zset    the organisation's sessions, by id.    Never; see below.
+//	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
+//	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
 //	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
 //	                                     and each revocation of tokens.
 //
@@ -26,9 +28,12 @@
 // script touches two tags, so Redis Cluster works. What spans tags is done in an
 // order that leaves nothing wrong behind a crash:
 //
-//	create: owner's name and index, organisation's index, record
-//	        (a name whose session has no record after a minute may be taken over)
-//	close:  record, owner's name, expiry of the bindings
+//	create: owner's name and index, a place in the organisation, its index, the
+//	        deadline, record
+//	        (a name whose session has no record after a minute may be taken over; so
+//	        may its place in the organisation)
+//	close:  record, owner's name, place in the organisation, deadline, expiry of the
+//	        bindings
 //	        (closing once more finishes what was cut short)
 //	bind:   spark id -> session, then the session's set
 //	        (so the set never names an id that another session may have; where the

@@ -32,6 +32,10 @@ func (k keys) request(org, owner, id string) string { return k.owner(org, owner)
 
 func (k keys) organisation(org string) string { return k.prefix + ":g:{" + tag(org) + "}:ids" }
 
+func (k keys) openInOrg(org string) string { return k.prefix + ":g:{" + tag(org) + "}:open" }
+
+func (k keys) due() string { return k.prefix + ":due" }
+
 func (k keys) changes() string { return k.prefix + ":changes" }
 
 // tag hashes names that come from outside: any length, any characters. The

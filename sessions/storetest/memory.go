@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sconce-dev/sconce/sessions"
 )
@@ -22,6 +23,8 @@ type Memory struct {
 	holder   map[sessions.SparkID]sessions.ID
 	tokens   map[sessions.ID][]sessions.Token
 	turns    map[sessions.SparkID]turn
+	due      map[sessions.ID]time.Time
+	limits   [2]int // open sessions of an owner, of an organisation; 0 = no limit
 	watchers map[*watcher]struct{}
 
 	fault  error
@@ -44,6 +47,7 @@ func NewMemory() *Memory {
 		holder:   map[sessions.SparkID]sessions.ID{},
 		tokens:   map[sessions.ID][]sessions.Token{},
 		turns:    map[sessions.SparkID]turn{},
+		due:      map[sessions.ID]time.Time{},
 		watchers: map[*watcher]struct{}{},
 	}
 }
@@ -118,6 +122,12 @@ func (m *Memory) Create(ctx context.Context, n sessions.Session, requestID strin
 	}
 	if _, taken := m.open(n.Org, n.Owner, n.Name); taken {
 		return sessions.Session{}, sessions.ErrNameTaken
+	}
+	if err := m.full(n); err != nil {
+		return sessions.Session{}, err
+	}
+	if n.MaxAge > 0 {
+		m.due[n.ID] = n.ExpiresAt()
 	}
 	n.Generation, n.Revision, n.ChangedAt = 0, 1, n.CreatedAt
 	m.records[n.ID], m.requests[request] = n, n.ID
@@ -229,6 +239,7 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 	}
 	if t.To == sessions.Closed {
 		s.ClosedAt = t.At
+		delete(m.due, id)
 	}
 	m.records[id] = s
 	return s, nil

@@ -79,8 +79,8 @@ func TestSetupRefused(t *testing.T) {
 	}{
 		{"Sail/catalog", w.sail, []string{"--catalog", "nope"}, `does not take catalog "nope" of session s-`},
 		{"Sail/database", w.sail, []string{"--database", "nope"}, `does not take database "nope" of session s-`},
-		{"Spark/catalog", w.spark, []string{"--catalog", "nope"}, "[CATALOG_NOT_FOUND] The catalog `nope` not found"},
-		{"Spark/database", w.spark, []string{"--database", "nope-1"}, "[SCHEMA_NOT_FOUND] The schema `spark_catalog`.`nope-1`"},
+		{"Spark/catalog", w.spark, []string{"--catalog", "nope"}, "[CATALOG_NOT_FOUND] The catalog 'nope' not found"},
+		{"Spark/database", w.spark, []string{"--database", "nope-1"}, "[SCHEMA_NOT_FOUND] The schema 'spark_catalog'.'nope-1'"},
 		{"Spark/conf", w.spark, []string{"--conf", "spark.sql.shuffle.partitions=x"}, `conf "spark.sql.shuffle.partitions"`},
 		{"Spark/static conf", w.spark, []string{"--conf", "spark.sql.warehouse.dir=/x"}, "CANNOT_MODIFY_STATIC_CONFIG"},
 	} {
