@@ -106,6 +106,30 @@ type Cluster struct {
 	// Token is the server's pre-shared token, TokenFile a file that holds it; at most one, both "" = none.
 	Token     string `yaml:"token"`
 	TokenFile string `yaml:"token_file"`
+	// IdleTimeout is how long a session that chose nothing may be unused before it
+	// goes idle; 0 = it never does, which takes AllowNeverIdle. MinIdleTimeout and
+	// MaxIdleTimeout bound what one may choose; a MaxIdleTimeout of 0 = no bound.
+	IdleTimeout    time.Duration `yaml:"idle_timeout"`
+	MinIdleTimeout time.Duration `yaml:"min_idle_timeout"`
+	MaxIdleTimeout time.Duration `yaml:"max_idle_timeout"`
+	// AllowNeverIdle lets a session choose 0.
+	AllowNeverIdle bool `yaml:"allow_never_idle"`
+	// MaxAge is how long a session lives, and the most that one may choose; 0 = for ever.
+	MaxAge time.Duration `yaml:"max_age"`
+	// ConfAllow and ConfDeny are patterns of the Spark configuration that a session
+	// may set; an empty ConfAllow = all that ConfDeny lets through.
+	ConfAllow []string `yaml:"conf_allow"`
+	ConfDeny  []string `yaml:"conf_deny"`
+	// Catalogs are the names that a session may choose; empty = the engine is asked.
+	Catalogs []string `yaml:"catalogs"`
+}
+
+// setDefaults fills a new entry of the list before the file does.
+func (c *Cluster) setDefaults() { *c = DefaultCluster() }
+
+// DefaultCluster is a cluster before anything is told of it.
+func DefaultCluster() Cluster {
+	return Cluster{IdleTimeout: 45 * time.Minute, MinIdleTimeout: time.Minute, MaxIdleTimeout: 24 * time.Hour}
 }
 
 // ClusterTLS is how connections to a cluster are protected.

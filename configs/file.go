@@ -154,6 +154,9 @@ func (l *loader) list(node ast.Node, v reflect.Value, path string) {
 		p := fmt.Sprintf("%s[%d]", path, i)
 		l.origin[p] = l.placeOf(n)
 		entry := reflect.New(v.Type().Elem()).Elem()
+		if d, ok := entry.Addr().Interface().(interface{ setDefaults() }); ok {
+			d.setDefaults()
+		}
 		l.value(n, entry, p)
 		out = reflect.Append(out, entry)
 	}

@@ -1,11 +1,20 @@
 package configs
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// Limits bound what one process, and one connection, may cost. Frames are per
+// Limits bound what one owner and one organisation may have, and what one
+// process, and one connection, may cost. Frames are per
 // second and connection, after a burst of ten times as many; past them the
 // connection ends. Zero is a limit that is not there only where it says so.
 type Limits struct {
+	// SessionsPerOwner and SessionsPerOrg bound sessions that are not closed; 0 = no limit.
+	SessionsPerOwner int `yaml:"sessions_per_owner"`
+	SessionsPerOrg   int `yaml:"sessions_per_org"`
+	// TokensPerSession bounds the tokens of a session that are good.
+	TokensPerSession int `yaml:"tokens_per_session"`
 	// Connections and ConnectionsPerIP bound open client connections; 0 = no limit.
 	Connections      int `yaml:"connections"`
 	ConnectionsPerIP int `yaml:"connections_per_ip"`
@@ -43,6 +52,9 @@ type Limits struct {
 
 func defaultLimits() Limits {
 	return Limits{
+		SessionsPerOwner: 100,
+		SessionsPerOrg:   10_000,
+		TokensPerSession: 1000,
 		Connections:      16384,
 		ConnectionsPerIP: 4096,
 		HandshakeTimeout: 5 * time.Second,
@@ -66,12 +78,14 @@ func defaultLimits() Limits {
 	}
 }
 
-// limits checks Limits. Every field but the two that may be zero is above it.
+// unlimited are the limits that zero switches off.
+var unlimited = []string{"limits.connections", "limits.connections_per_ip", "limits.sessions_per_owner", "limits.sessions_per_org"}
+
+// limits checks Limits. Every field but those that may be zero is above it.
 func (l *loader) limits() {
 	c := &l.config.Limits
 	for _, k := range l.keysOf("limits.") {
-		mayBeZero := k.path == "limits.connections" || k.path == "limits.connections_per_ip"
-		if k.value.Int() == 0 && !mayBeZero && !l.faulty(k.path) {
+		if k.value.Int() == 0 && !slices.Contains(unlimited, k.path) && !l.faulty(k.path) {
 			l.fault(k.path, "zero: this limit cannot be switched off, write a larger one")
 		}
 	}

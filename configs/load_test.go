@@ -68,8 +68,10 @@ clusters:
     tls:
       enabled: true
       server_name: spark
+    conf_allow: ["spark.sql.*"]
   - name: two
     address: two:15002
+    max_age: 72h
     token: |
       s3cret
 `
@@ -79,10 +81,11 @@ clusters:
 	want.MaxMessage = 64 << 10
 	want.Redis.Mode, want.Redis.Addresses = "cluster", []string{"a:1", "b:2"}
 	want.Auth.SigningKey, want.Auth.KeyFiles = ".", []string{".", ".."}
-	want.Clusters = []configs.Cluster{
-		{Name: "one", Address: "one:15002", TLS: configs.ClusterTLS{Enabled: true, ServerName: "spark"}},
-		{Name: "two", Address: "two:15002", Token: "s3cret\n"},
-	}
+	one, two := configs.DefaultCluster(), configs.DefaultCluster()
+	one.Name, one.Address, one.TLS = "one", "one:15002", configs.ClusterTLS{Enabled: true, ServerName: "spark"}
+	one.ConfAllow = []string{"spark.sql.*"}
+	two.Name, two.Address, two.Token, two.MaxAge = "two", "two:15002", "s3cret\n", 72*time.Hour
+	want.Clusters = []configs.Cluster{one, two}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)
 	}
@@ -168,6 +171,12 @@ func TestLoadRefuses(t *testing.T) {
 		"a cluster twice":            {"clusters:\n- {name: a, address: a:1}\n- {name: a, address: a:1}", `"a" is already clusters[0]`},
 		"two tokens for one cluster": {"clusters:\n- {name: a, address: a:1, token: x, token_file: .}", "both token and token_file"},
 		"TLS settings without TLS":   {"clusters:\n- {name: a, address: a:1, tls: {server_name: x}}", "mean nothing without TLS"},
+		"idle bounds upside down":    {"clusters:\n- {name: a, address: a:1, min_idle_timeout: 48h}", "clusters[0].max_idle_timeout: 24h0m0s is shorter than min_idle_timeout (48h0m0s)"},
+		"an idle time out of bounds": {"clusters:\n- {name: a, address: a:1, idle_timeout: 48h}", "clusters[0].idle_timeout: 48h0m0s is outside"},
+		"never idle, not allowed":    {"clusters:\n- {name: a, address: a:1, idle_timeout: 0s}", "clusters[0].idle_timeout: zero, and allow_never_idle is off"},
+		"an age below zero":          {"clusters:\n- {name: a, address: a:1, max_age: -1s}", "clusters[0].max_age: below zero"},
+		"a pattern that is none":     {"clusters:\n- {name: a, address: a:1, conf_deny: [spark.sql.*, 'a b']}", `clusters[0].conf_deny[1]: "a b": write keys of Spark`},
+		"a catalog that is none":     {"clusters:\n- {name: a, address: a:1, catalogs: ['a.b']}", `clusters[0].catalogs[0]: "a.b": write the names`},
 		"a fraction of a byte":       {"max_message_bytes: 1.5KiB", "not a size"},
 		"a size below zero":          {"max_message_bytes: -1", "not a size"},
 		"no issuer":                  {`auth: {issuer: ""}`, "auth.issuer: empty"},

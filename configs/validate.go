@@ -121,6 +121,44 @@ func (l *loader) clusters() {
 		if !c.TLS.Enabled && (c.TLS.CA != "" || c.TLS.ServerName != "") {
 			l.fault(at+".tls", "ca and server_name mean nothing without TLS: write enabled: true")
 		}
+		l.sessionPolicy(at, c)
+	}
+}
+
+var (
+	confPattern = regexp.MustCompile(`^[A-Za-z0-9._*-]{1,256}$`)
+	catalogName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+)
+
+// sessionPolicy checks what the sessions of a cluster may choose.
+func (l *loader) sessionPolicy(at string, c Cluster) {
+	for key, d := range map[string]time.Duration{
+		"idle_timeout": c.IdleTimeout, "min_idle_timeout": c.MinIdleTimeout, "max_idle_timeout": c.MaxIdleTimeout, "max_age": c.MaxAge,
+	} {
+		if d < 0 {
+			l.fault(l.written(at, key), "below zero: write 0 or more")
+		}
+	}
+	switch idle := l.written(at, "idle_timeout"); {
+	case c.MaxIdleTimeout != 0 && c.MaxIdleTimeout < c.MinIdleTimeout:
+		l.fault(l.written(at, "max_idle_timeout"), "%s is shorter than min_idle_timeout (%s): write at least that, or 0 for no bound", c.MaxIdleTimeout, c.MinIdleTimeout)
+	case c.IdleTimeout == 0 && !c.AllowNeverIdle:
+		l.fault(idle, "zero, and allow_never_idle is off: write a duration, or allow_never_idle: true")
+	case c.IdleTimeout > 0 && (c.IdleTimeout < c.MinIdleTimeout || c.MaxIdleTimeout != 0 && c.IdleTimeout > c.MaxIdleTimeout):
+		l.fault(idle, "%s is outside min_idle_timeout (%s) and max_idle_timeout (%s): write a duration between them", c.IdleTimeout, c.MinIdleTimeout, c.MaxIdleTimeout)
+	}
+	for key, list := range map[string][]string{"conf_allow": c.ConfAllow, "conf_deny": c.ConfDeny} {
+		l.each(at, key, list, confPattern, `write keys of Spark configuration, with * for any letters, such as spark.sql.*`)
+	}
+	l.each(at, "catalogs", c.Catalogs, catalogName, "write the names of catalogs: letters, digits, dashes and underscores")
+}
+
+// each checks the entries of a list of strings.
+func (l *loader) each(at, key string, list []string, form *regexp.Regexp, problem string) {
+	for i, text := range list {
+		if !form.MatchString(text) {
+			l.fault(l.written(at, fmt.Sprintf("%s[%d]", key, i)), "%q: %s", text, problem)
+		}
 	}
 }
 

@@ -180,7 +180,12 @@ func (c *call) sparkBind(id sessions.SparkID, answer func(error)) {
 		answer(&refusedError{refusal})
 		return
 	}
-	go c.awaitBind(id, answer)
+	// A session that is cloned has all from the one it is a clone of.
+	bind := c.router.resolver.Prepare
+	if c.ended {
+		bind = c.router.resolver.Bind
+	}
+	go c.awaitBind(bind, id, answer)
 }
 
 // refusedError carries a row of the table as an error.
@@ -188,14 +193,17 @@ type refusedError struct{ row *Refusal }
 
 func (e *refusedError) Error() string { return "refused: " + e.row.Reason }
 
+// bindSpark is Resolver.Bind or Resolver.Prepare.
+type bindSpark func(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error
+
 // awaitBind asks the registry, again and again where it is away and the client
 // cannot repeat the request by itself.
-func (c *call) awaitBind(id sessions.SparkID, answer func(error)) {
+func (c *call) awaitBind(bind bindSpark, id sessions.SparkID, answer func(error)) {
 	r := c.router
 	defer r.holds.leave()
 	ctx, cancel := r.holds.begin(c.stream, c.method)
 	defer cancel()
-	err := c.method.retry(ctx, func() error { return r.resolver.Bind(ctx, c.to.route, id) })
+	err := c.method.retry(ctx, func() error { return bind(ctx, c.to.route, id) })
 	if c.method.starts && errors.Is(err, sessions.ErrUnavailable) {
 		err = fmt.Errorf("%w: %w", errWaited, err)
 	}
@@ -234,6 +242,8 @@ func (c *call) refusal(fault error) (Refusal, bool) {
 		return *known.row, true
 	case errors.Is(fault, errUnstarted):
 		return refuseOperation, true
+	case errors.Is(fault, sessions.ErrEngineAway) && c.method.starts:
+		return refuseEngineStart.With("session", string(c.to.route.Session.ID)), true
 	case errors.Is(fault, errWaited):
 		return refuseHeldTooLong.With("wait", c.router.holds.long.String()), true
 	case errors.Is(fault, context.Canceled):

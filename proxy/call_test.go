@@ -186,6 +186,54 @@ func TestPlanWaitsForItsBinding(t *testing.T) {
 	}
 }
 
+// The first request of a Spark session waits until it is prepared, and hears why
+// it can't be; a clone is bound and never prepared.
+func TestPreparation(t *testing.T) {
+	setup := &sessions.SetupError{Session: aliceSession, Cluster: "spark", What: `catalog "lake"`, Problem: "not found"}
+	fresh := "10112233-4455-6677-8899-aabbccddeeff"
+	for _, tc := range []struct {
+		name, method string
+		body         []byte
+		err          error
+		reason       string
+	}{
+		{"what the engine does not take", "Config", grpcFrame(appendText(nil, 1, fresh)), setup, "SESSION_SETUP"},
+		{"an engine away", "AnalyzePlan", grpcFrame(appendText(nil, 1, fresh)), sessions.ErrEngineAway, "ENGINE_UNREACHABLE"},
+		{"an engine away, a plan", "ExecutePlan", grpcFrame(appendText(nil, 1, fresh)), sessions.ErrEngineAway, "ENGINE_NOT_REACHED"},
+		{"a token refused", "Config", grpcFrame(appendText(nil, 1, fresh)), sessions.ErrRefused, "ENGINE_REFUSED"},
+		{"all well", "Config", grpcFrame(appendText(nil, 1, fresh)), nil, ""},
+		{"a clone", "CloneSession", grpcFrame(appendText(appendText(nil, 1, sparkUUID), 4, fresh)), errors.New("not to be asked"), ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTestRouter(t, nil)
+				tr.registry.bind = func(context.Context, sessions.SparkID) error {
+					time.Sleep(time.Second) // else it may be done before the stream is held
+					return nil
+				}
+				tr.registry.prepare = func(context.Context, sessions.SparkID) error { return tc.err }
+				s := tr.send(sparkHead(tc.method))
+				v, e := s.edit(tc.body, true)
+				if v != relay.Hold {
+					t.Fatalf("verdict %v, want Hold", v)
+				}
+				<-s.decided
+				v, e = s.edit(tc.body[e.Used():], true)
+				defer s.finish(relay.Stats{})
+				if tc.reason == "" {
+					if v != relay.Pass {
+						t.Errorf("verdict %v, want Pass", v)
+					}
+					return
+				}
+				if v != relay.Cut || reasonOf(t, e.Reply) != tc.reason {
+					t.Errorf("verdict %v, %s, want %s", v, reasonOf(t, e.Reply), tc.reason)
+				}
+			})
+		})
+	}
+}
+
 func TestBodyFaultsAreWorded(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

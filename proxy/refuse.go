@@ -60,9 +60,16 @@ func tokenProblem(err error) (string, bool) {
 // whatever became of the session.
 func refuseRoute(err error, session string) (r Refusal, ok bool) {
 	var launch *sessions.LaunchError
+	var setup *sessions.SetupError
 	switch {
 	case errors.As(err, &launch):
 		return refuseSessionStart.With("session", session, "why", launch.Reason).WithLog(launch.Log), true
+	case errors.As(err, &setup):
+		return refuseSetup.With("session", session, "cluster", setup.Cluster, "what", setup.What, "why", setup.Problem), true
+	case errors.Is(err, sessions.ErrEngineAway):
+		return refuseEngineAway.With("session", session), true
+	case errors.Is(err, sessions.ErrRefused):
+		return refuseEngineToken.With("session", session), true
 	case errors.Is(err, sessions.ErrClosed):
 		return refuseSessionClosed.With("session", session), true
 	case errors.Is(err, sessions.ErrNotFound):
@@ -135,7 +142,13 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	var invalid *sessions.InvalidError
 	var cluster *sessions.ClusterError
 	var failed *sessions.FailedError
+	var setup *sessions.SetupError
+	var limit *sessions.LimitError
 	switch {
+	case errors.As(err, &limit):
+		return refuseLimit.With("limit", limit.Limit, "max", strconv.Itoa(limit.Max)), true
+	case errors.As(err, &setup):
+		return refuseSetup.With("session", string(setup.Session), "cluster", setup.Cluster, "what", setup.What, "why", setup.Problem), true
 	case errors.As(err, &invalid):
 		return refuseArgument.With("field", invalid.Field, "problem", invalid.Problem), true
 	case errors.As(err, &cluster):

@@ -24,6 +24,7 @@ type Resolver interface {
 	Lookup(ctx context.Context, id sessions.ID) (*sessions.Route, error)
 	ReportFailure(id sessions.ID, generation uint64)
 	Bind(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error
+	Prepare(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error
 }
 
 // RouterConfig is what a Router is made of.

@@ -109,6 +109,7 @@ type fakeRegistry struct {
 	lookup  func(ctx context.Context, id sessions.ID) (*sessions.Route, error)
 	record  func(s sessions.Session) (sessions.Session, error) // nil: an active one of its owner
 	bind    func(ctx context.Context, spark sessions.SparkID) error
+	prepare func(ctx context.Context, spark sessions.SparkID) error // nil = bind
 	failed  []sessions.ID
 	lookups int
 	asked   []sessions.ID
@@ -148,6 +149,13 @@ func (f *fakeRegistry) ReportFailure(id sessions.ID, _ uint64) {
 }
 
 func (f *fakeRegistry) Bind(ctx context.Context, _ *sessions.Route, spark sessions.SparkID) error {
+	return f.bind(ctx, spark)
+}
+
+func (f *fakeRegistry) Prepare(ctx context.Context, _ *sessions.Route, spark sessions.SparkID) error {
+	if f.prepare != nil {
+		return f.prepare(ctx, spark)
+	}
 	return f.bind(ctx, spark)
 }
 

@@ -93,6 +93,8 @@ var (
 		Message: "session {session} failed ({why}): close it and create a new one, " + anew})
 	refuseSessionStart = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_START_FAILED", HTTP: 409,
 		Message: "session {session} cannot start ({why}): run `sconce session describe {session}`, then the query again{log}"})
+	refuseSetup = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_SETUP", HTTP: 409,
+		Message: "cluster {cluster} does not take {what} of session {session} ({why}): close it and create a new one, " + anew})
 	refuseSessionPending = row(Refusal{Code: codes.Unavailable, Reason: "SESSION_PENDING", RetryAfter: pause, HTTP: 503,
 		Message: "session {session} is still starting: wait, or run `sconce session describe {session}`"})
 	refuseRegistry = row(Refusal{Code: codes.Unavailable, Reason: "REGISTRY_UNAVAILABLE", RetryAfter: pause, HTTP: 503,
@@ -137,6 +139,9 @@ var (
 var (
 	refuseEngineAway = row(Refusal{Code: codes.Unavailable, Reason: "ENGINE_UNREACHABLE", RetryAfter: pause, HTTP: 503,
 		Message: "the cluster of session {session} cannot be reached, nothing ran: wait, or run `sconce session describe {session}`"})
+	refuseEngineToken = row(Refusal{Code: codes.FailedPrecondition, Reason: "ENGINE_REFUSED", HTTP: 502,
+		Message: "the cluster of session {session} refused the token that Sconce has for it, nothing ran: " +
+			"tell your operator, the token stands in Sconce's configuration"})
 	refuseEngineStart = row(Refusal{Code: codes.Aborted, Reason: "ENGINE_NOT_REACHED", HTTP: 503,
 		Message: "the cluster of session {session} could not be reached, nothing ran: " +
 			"run `sconce session describe {session}`, then run the query again"})
@@ -182,8 +187,11 @@ var (
 			"; operators, check that the cluster runs"})
 	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
 		Message: "the session has no such token, and none was revoked: run `sconce token list <session>`"})
+	refuseLimit = row(Refusal{Code: codes.ResourceExhausted, Reason: "LIMIT_REACHED", HTTP: 429,
+		Message: "the limit {limit} ({max}) is reached: close a session that is not needed with `sconce session close`, " +
+			"or ask your operator to raise limits.{limit}"})
 	refuseTokens = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_EXHAUSTED", HTTP: 429,
-		Message: "the session has as many open tokens as one may have: use one of them, or run `sconce token revoke <session>`"})
+		Message: "the session has as many open tokens as one may have, limits.tokens_per_session: use one of them, or run `sconce token revoke <session>`"})
 	refuseConflict = row(Refusal{Code: codes.Aborted, Reason: "CONFLICT", HTTP: 409,
 		Message: "the session has changed meanwhile: look with `sconce session describe`, then try again"})
 	refuseArgument = row(Refusal{Code: codes.InvalidArgument, Reason: "ARGUMENT_INVALID", HTTP: 400,
@@ -199,12 +207,12 @@ func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
-		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
+		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseSetup, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
-		refuseEngineAway, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
+		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
-		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseTokens, refuseConflict,
+		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
 	}
 }

@@ -21,7 +21,11 @@ func (m *Manager) Close(ctx context.Context, a Actor, id ID) (s Session, err err
 		return Session{}, err
 	}
 	defer func() { entry.end(err) }()
-	s, err = m.Store.Transition(ctx, id, CloseAt(m.Now(), "closed by "+a.Subject))
+	return m.close(ctx, id, "closed by "+a.Subject)
+}
+
+func (m *Manager) close(ctx context.Context, id ID, reason string) (Session, error) {
+	s, err := m.Store.Transition(ctx, id, CloseAt(m.Now(), reason))
 	if s.State != Closed { // it may be closed with an error: what is left to tidy up
 		return s, err
 	}
@@ -33,8 +37,8 @@ func (m *Manager) Close(ctx context.Context, a Actor, id ID) (s Session, err err
 	return s, err
 }
 
-// Run tells the engines of closed sessions, each ReleaseDelay after its close,
-// until ctx ends. Those that wait then are told at once, and Run returns when all
+// Run closes sessions whose maximum age is over, and tells the engines of closed
+// sessions, each ReleaseDelay after its close, until ctx ends. Those that wait then are told at once, and Run returns when all
 // have answered, at the latest after ReleaseTimeout. An engine that was not told
 // forgets a session when its own time is over. Run is called once.
 func (m *Manager) Run(ctx context.Context) error {
@@ -47,6 +51,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			tasks.Go(func() { m.releaseLater(ctx, rest, s, slots) })
 		}
 	}
+	tasks.Go(func() { m.closeAged(ctx) })
 	for {
 		select {
 		case <-m.closed.added:
@@ -78,6 +83,7 @@ func (m *Manager) releaseLater(ctx, rest context.Context, s Session, slots chan 
 		m.Logger.Warn("engine was not told of a close: it keeps the session until its own time is over",
 			zap.String("session", string(s.ID)), zap.String("cluster", s.Cluster), zap.Error(err))
 	}
+	m.Waker.depart(s)
 }
 
 func (m *Manager) release(ctx context.Context, s Session) error {
@@ -87,11 +93,14 @@ func (m *Manager) release(ctx context.Context, s Session) error {
 	if err != nil {
 		return err
 	}
+	if cluster.Launcher != nil && cluster.Isolation != IsolateNone {
+		return nil // the engine goes as a whole
+	}
 	bound, err := m.Store.Bound(ctx, s.ID)
 	if err != nil || len(bound) == 0 {
 		return err
 	}
-	return m.Engine.Release(ctx, cluster, s.Owner, bound)
+	return m.Engine.Release(ctx, cluster.at(s.Engine), s.Owner, bound)
 }
 
 // backlog is the closed sessions that Run has not seen yet.

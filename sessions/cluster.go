@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 )
 
 // Cluster is what sessions run on: a Spark Connect server at an address that
@@ -28,12 +27,12 @@ type Cluster struct {
 	// Isolation says whether sessions share an engine; "" = IsolateSession. Only
 	// with a Launcher.
 	Isolation Isolation
-	// IdleTimeout is how long a session may be unused before it becomes idle and
-	// its engine is stopped. 0 = it stays active.
-	IdleTimeout time.Duration
 	// NeverRestart: a session whose engine has ended stays failed. Else its next
 	// request wakes it.
 	NeverRestart bool
+
+	// Policy is what its sessions may choose.
+	Policy ClusterPolicy
 }
 
 // at is the cluster as one of its engines plays it.

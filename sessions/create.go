@@ -21,6 +21,8 @@ type CreateRequest struct {
 	// with it within 24 h returns the session that the first one made. "" =
 	// every request makes one.
 	RequestID string
+	// Options are its own wishes.
+	Options
 }
 
 const (
@@ -56,9 +58,10 @@ func madeOf(s, others string) bool {
 }
 
 // Create records a session, waits until its cluster answers and returns it
-// active. Where the cluster does not answer within ProbeTimeout the session is
-// left failed, with the reason, and the error is a *ClusterError. ErrNameTaken,
-// ErrNoCluster, *InvalidError; ErrClosed if it was closed meanwhile.
+// active. Where the cluster does not answer within ProbeTimeout, or does not take
+// what the session chose, the session is left failed, with the reason, and the
+// error is a *ClusterError or a *SetupError. ErrNameTaken, ErrNoCluster,
+// *LimitError, *InvalidError; ErrClosed if it was closed meanwhile.
 func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
 	if err != nil {
@@ -70,6 +73,9 @@ func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Sessi
 	}
 	cluster, err := m.Clusters.Get(r.Cluster)
 	if err != nil {
+		return Session{}, err
+	}
+	if err := r.Options.validate(cluster); err != nil {
 		return Session{}, err
 	}
 	s, err = m.record(ctx, a, r, cluster)
@@ -86,9 +92,9 @@ func (m *Manager) record(ctx context.Context, a Actor, r CreateRequest, c *Clust
 	if err != nil {
 		return Session{}, err
 	}
-	s, err := m.Store.Create(ctx, Session{
-		ID: id, Name: r.Name, Owner: a.Subject, Org: a.Org, Cluster: c.Name, State: Pending, CreatedAt: m.Now(),
-	}, r.RequestID)
+	n := Session{ID: id, Name: r.Name, Owner: a.Subject, Org: a.Org, Cluster: c.Name, State: Pending, CreatedAt: m.Now()}
+	r.Options.into(&n, &c.Policy)
+	s, err := m.Store.Create(ctx, n, r.RequestID)
 	if err != nil {
 		return Session{}, err
 	}
@@ -113,16 +119,22 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 	if !isFailure(err) {
 		return s, err
 	}
+	var setup *SetupError
 	failed := clusterError(s, err)
-	m.Logger.Warn("cluster cannot be had", zap.String("cluster", s.Cluster), zap.String("session", string(s.ID)), zap.Error(err))
-	now, err := m.Store.Transition(ctx, s.ID, Transition{From: Pending, Generation: s.Generation, To: Failed, Reason: failed.Reason, At: m.Now()})
-	if errors.Is(err, ErrConflict) { // the same request, sent twice at once
+	if errors.As(err, &setup) {
+		err = setup
+	} else {
+		m.Logger.Warn("cluster cannot be had", zap.String("cluster", s.Cluster), zap.String("session", string(s.ID)), zap.Error(err))
+		err = failed
+	}
+	now, terr := m.Store.Transition(ctx, s.ID, Transition{From: Pending, Generation: s.Generation, To: Failed, Reason: failed.Reason, At: m.Now()})
+	if errors.Is(terr, ErrConflict) { // the same request, sent twice at once
 		return m.reread(ctx, s)
 	}
-	if err != nil {
-		return s, err
+	if terr != nil {
+		return s, terr
 	}
-	return now, failed
+	return now, err
 }
 
 // clusterError says to the owner why an engine or a cluster could not be had.

@@ -89,8 +89,9 @@ type UseStore interface {
 	// Schedule has a session looked at, at that time; a later call replaces the
 	// earlier. The zero time: no more.
 	Schedule(ctx context.Context, id ID, at time.Time) error
-	// Due returns sessions whose time has come, at most limit, the longest due first.
-	Due(ctx context.Context, at time.Time, limit int) ([]ID, error)
+	// Scheduled returns sessions whose time has come, at most limit, the longest due
+	// first.
+	Scheduled(ctx context.Context, at time.Time, limit int) ([]ID, error)
 	// SetStage notes what is being done for a session that is being woken, "" =
 	// nothing; failure is why the last try came to nothing, "" = it did not.
 	SetStage(ctx context.Context, id ID, stage, failure string) error

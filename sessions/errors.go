@@ -26,6 +26,8 @@ var (
 	// ErrClusterNotActive: the cluster did not answer its probe, and the session
 	// that was made for it has failed. See ClusterError.
 	ErrClusterNotActive = errors.New("cluster is not active")
+	// ErrEngineAway: the cluster's engine did not answer.
+	ErrEngineAway = errors.New("engine does not answer")
 	// ErrForeignSpark: the Spark session id is bound to another session.
 	ErrForeignSpark = errors.New("spark session id is bound to another session")
 	// ErrTooManyBound: the session has as many Spark session ids as one may have.
@@ -34,6 +36,9 @@ var (
 	ErrUnknownToken = errors.New("no such token")
 	// ErrTooManyTokens: the session has as many open tokens as one may have.
 	ErrTooManyTokens = errors.New("too many tokens for one session")
+	// ErrTooManySessions: the owner or the organisation has as many open sessions
+	// as one may have. See LimitError.
+	ErrTooManySessions = errors.New("too many sessions")
 	// ErrConflict: the record is not in the state or generation that a
 	// transition named, or the table does not know the transition.
 	ErrConflict = errors.New("session has changed meanwhile")
@@ -65,6 +70,36 @@ func (e *ClusterError) Error() string {
 	return fmt.Sprintf("cluster %q is not active: %s", e.Cluster, e.Reason)
 }
 func (e *ClusterError) Is(target error) bool { return target == ErrClusterNotActive }
+
+// LimitError says which limit was reached. It is an ErrTooManySessions.
+type LimitError struct {
+	// Limit is its name in the configuration, "sessions_per_owner".
+	Limit string
+	Max   int
+}
+
+func (e *LimitError) Error() string        { return fmt.Sprintf("limit %s is reached: %d", e.Limit, e.Max) }
+func (e *LimitError) Is(target error) bool { return target == ErrTooManySessions }
+
+// The limits of sessions, as the configuration names them.
+const (
+	LimitPerOwner = "sessions_per_owner"
+	LimitPerOrg   = "sessions_per_org"
+)
+
+// SetupError says what of a session's choice its engine does not take.
+type SetupError struct {
+	Session ID
+	Cluster string
+	// What is a catalog, a database or a key of the configuration, with its name.
+	What string
+	// Problem is what the engine says to it.
+	Problem string
+}
+
+func (e *SetupError) Error() string {
+	return fmt.Sprintf("cluster %s does not take %s: %s", e.Cluster, e.What, e.Problem)
+}
 
 // InvalidError says which field of a request is wrong and what is wrong with it.
 type InvalidError struct{ Field, Problem string }

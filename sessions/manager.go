@@ -18,6 +18,9 @@ type Engine interface {
 	// Probe asks once whether the cluster answers. ErrRefused where asking again
 	// would not help.
 	Probe(ctx context.Context, c *Cluster) error
+	// Prepare brings a Spark session that is new to the engine to what s chose.
+	// *SetupError where it can't be; ErrRefused, ErrEngineAway.
+	Prepare(ctx context.Context, c *Cluster, s Session, spark SparkID) error
 	// Release lets the engine forget Spark sessions of that user.
 	Release(ctx context.Context, c *Cluster, user string, ids []SparkID) error
 }
@@ -36,6 +39,11 @@ type ManagerConfig struct {
 	Waker    *Waker      // required; of the same Store
 	Clusters Clusters
 
+	// Deadlines names the sessions whose maximum age is over; mostly the Store.
+	// nil = none is closed for its age.
+	Deadlines Deadlines
+	// SweepEvery is how often it is asked. 0 = 1 s.
+	SweepEvery time.Duration
 	// OnClosed is called once a close is recorded and before Close returns, so
 	// that this replica's streams are cut at once; why is an ErrClosed. It is
 	// called again when the session is closed again, must not block, and may come
@@ -78,6 +86,7 @@ func NewManager(c ManagerConfig) (*Manager, error) {
 	if c.Store == nil || c.Tokens == nil || c.Engine == nil || c.Issuer == nil || c.Waker == nil {
 		return nil, errors.New("manager: store, tokens, engine, issuer and waker are needed")
 	}
+	setDefault(&c.SweepEvery, time.Second)
 	setDefault(&c.ReleaseDelay, 2*time.Second)
 	setDefault(&c.ReleaseTimeout, 2*time.Second)
 	setDefault(&c.MaxTokenLifetime, 24*time.Hour)
@@ -118,6 +127,8 @@ type ListRequest struct {
 	Closed bool
 	// Name: only the actor's own open session of that name; "" = any.
 	Name string
+	// Labels: only sessions that have all of these; empty = any.
+	Labels map[string]string
 	// Size is the most sessions a page holds. 0 = 50; above 500 = 500.
 	Size int
 	// After is Page.Next of the page before; "" = from the newest.
@@ -138,7 +149,7 @@ func (r ListRequest) validate() error {
 	case r.Org && r.Name != "":
 		return &InvalidError{"name", "selects one of your own sessions, not of the organisation"}
 	}
-	return nil
+	return ValidLabels(r.Labels)
 }
 
 // List returns one page of sessions, the newest first. *InvalidError.
@@ -157,5 +168,5 @@ func (m *Manager) List(ctx context.Context, a Actor, r ListRequest) (p Page, err
 	}
 	size := min(r.Size, maxPage)
 	setDefault(&size, defaultPage)
-	return m.Store.List(ctx, Query{Org: a.Org, Owner: owner, Name: r.Name, Closed: r.Closed, After: r.After, Limit: size})
+	return m.Store.List(ctx, Query{Org: a.Org, Owner: owner, Name: r.Name, Closed: r.Closed, Labels: r.Labels, After: r.After, Limit: size})
 }

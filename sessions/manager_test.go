@@ -34,7 +34,9 @@ type engine struct {
 	probes   int
 	releases int
 	released []string
-	hang     bool // releases have no answer
+	prepared []string
+	setup    error // the answer to Prepare
+	hang     bool  // releases have no answer
 }
 
 func (e *engine) Probe(context.Context, *sessions.Cluster) error {
@@ -42,6 +44,13 @@ func (e *engine) Probe(context.Context, *sessions.Cluster) error {
 	defer e.mu.Unlock()
 	e.probes++
 	return e.answer
+}
+
+func (e *engine) Prepare(_ context.Context, c *sessions.Cluster, s sessions.Session, spark sessions.SparkID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.prepared = append(e.prepared, fmt.Sprint(c.Name, " ", s.Catalog, " ", spark))
+	return e.setup
 }
 
 func (e *engine) set(err error) {

@@ -44,6 +44,7 @@ type sparkServer struct {
 	version  error  // the answer to SparkVersion
 	asked    []string
 	released []string
+	prepared []string // user, Spark session, what
 }
 
 func (s *sparkServer) AnalyzePlan(_ context.Context, r *connect.AnalyzePlanRequest) (*connect.AnalyzePlanResponse, error) {
@@ -75,6 +76,11 @@ func (s *sparkServer) guard(ctx context.Context, r any, _ *grpc.UnaryServerInfo,
 	return handle(ctx, r)
 }
 
+func (s *sparkServer) guardStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	_, err := s.guard(stream.Context(), nil, nil, func(context.Context, any) (any, error) { return nil, handle(srv, stream) })
+	return err
+}
+
 // start serves on loopback until the test ends.
 func (s *sparkServer) start(t *testing.T, creds credentials.TransportCredentials) *sessions.Cluster {
 	t.Helper()
@@ -82,7 +88,7 @@ func (s *sparkServer) start(t *testing.T, creds credentials.TransportCredentials
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.Creds(creds), grpc.UnaryInterceptor(s.guard))
+	server := grpc.NewServer(grpc.Creds(creds), grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream))
 	connect.RegisterSparkConnectServiceServer(server, s)
 	if s.health != nil {
 		healthpb.RegisterHealthServer(server, s.health)

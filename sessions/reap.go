@@ -97,7 +97,7 @@ func (r *Reaper) reap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ids, err := r.Store.Due(ctx, now, dueBatch)
+	ids, err := r.Store.Scheduled(ctx, now, dueBatch)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
@@ -145,36 +145,28 @@ func (r *Reaper) clock(ctx context.Context) (time.Time, error) {
 // look decides about one session whose time has come, and when it is looked at
 // next; never is the zero time.
 func (r *Reaper) look(ctx context.Context, s Session, now time.Time) (next time.Time, err error) {
-	c, err := r.Clusters.Get(s.Cluster)
-	if err != nil { // no longer configured: nothing can be done for it here
+	if _, err := r.Clusters.Get(s.Cluster); err != nil { // no longer configured: nothing can be done for it here
 		return now.Add(time.Minute), nil
 	}
 	switch s.State {
 	case Active:
-		return r.idle(ctx, s, c, now)
+		return r.idle(ctx, s, now)
 	case Idle, Failed:
 		if wait := r.LeaveDelay - r.Now().Sub(s.ChangedAt); wait > 0 && wait <= r.LeaveDelay {
 			return now.Add(wait), nil
 		}
-		r.leave(s, c)
+		r.Waker.depart(s)
 	case Closed:
-		r.leave(s, c)
+		r.Waker.depart(s)
 	case Pending: // it was never on an engine
 	}
 	return time.Time{}, nil
 }
 
-// leave takes a session that is no longer active off its engine.
-func (r *Reaper) leave(s Session, c *Cluster) {
-	if c.Launcher != nil {
-		r.Waker.leave(keyOf(s, c), c, s.ID, s.Generation)
-	}
-}
-
 // idle makes a session idle that was not used for its time and has no operation
 // running. Whether it was is decided by the registry, in the same step.
-func (r *Reaper) idle(ctx context.Context, s Session, c *Cluster, now time.Time) (time.Time, error) {
-	limit := c.IdleTimeout
+func (r *Reaper) idle(ctx context.Context, s Session, now time.Time) (time.Time, error) {
+	limit := s.IdleTimeout
 	if limit == 0 {
 		return time.Time{}, nil
 	}

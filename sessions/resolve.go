@@ -17,6 +17,10 @@ type ResolverConfig struct {
 	Directory Directory
 	// Clusters are the configured clusters.
 	Clusters Clusters
+	// Engine prepares the Spark sessions of sessions that chose something, and
+	// Turns sees to it that each is prepared once; nil = none is prepared.
+	Engine Preparer
+	Turns  Turns
 	// OnEnd is called when a session that was open is found closed or failed,
 	// whoever ended it on whichever replica; why is an ErrClosed or ErrFailed. It
 	// may be called for sessions this replica never saw, must not block, and may
@@ -55,6 +59,11 @@ type ResolverConfig struct {
 	Now func() time.Time
 	// Logger; nil = none.
 	Logger *zap.Logger
+}
+
+// Preparer is the part of an Engine that a Resolver needs.
+type Preparer interface {
+	Prepare(ctx context.Context, c *Cluster, s Session, spark SparkID) error
 }
 
 func (c *ResolverConfig) defaults() {
@@ -146,6 +155,9 @@ type read struct {
 func NewResolver(c ResolverConfig) (*Resolver, error) {
 	if c.Directory == nil {
 		return nil, errors.New("resolver: no directory")
+	}
+	if (c.Engine == nil) != (c.Turns == nil) {
+		return nil, errors.New("resolver: an engine and turns go together")
 	}
 	c.defaults()
 	if c.Recheck >= c.Trust {

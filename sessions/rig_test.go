@@ -116,9 +116,9 @@ func inLife(t *testing.T, isolation sessions.Isolation, f func(t *testing.T, l *
 		l := &life{t: t, memory: storetest.NewMemory(), launcher: newLauncher()}
 		var err error
 		l.clusters, err = sessions.NewClusters([]sessions.Cluster{
-			{Name: "c", Launcher: l.launcher, Isolation: isolation, IdleTimeout: idleAfter},
+			{Name: "c", Launcher: l.launcher, Isolation: isolation},
 			{Name: "final", Launcher: l.launcher, Isolation: isolation, NeverRestart: true},
-			{Name: "static", Address: "127.0.0.1:1", IdleTimeout: idleAfter},
+			{Name: "static", Address: "127.0.0.1:1"},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -166,7 +166,7 @@ func (l *life) pending(cluster string) sessions.Session {
 	l.t.Helper()
 	id := newID(l.t)
 	s, err := l.memory.Create(context.Background(), sessions.Session{
-		ID: id, Owner: "ann", Org: "acme", Cluster: cluster, State: sessions.Pending, CreatedAt: time.Now(),
+		ID: id, Owner: "ann", Org: "acme", Cluster: cluster, State: sessions.Pending, CreatedAt: time.Now(), IdleTimeout: idleAfter,
 	}, "")
 	if err != nil {
 		l.t.Fatal(err)

@@ -109,6 +109,16 @@ type Session struct {
 	ChangedAt time.Time
 	// ClosedAt is zero until the session is closed.
 	ClosedAt time.Time
+	// Catalog and Database are what its Spark sessions begin in, Conf what they
+	// are configured with; "" = the engine's own. They never change.
+	Catalog, Database string
+	Conf              Pairs
+	// IdleTimeout is how long it may be unused before it goes idle; 0 = it never does.
+	IdleTimeout time.Duration
+	// MaxAge is how long after CreatedAt it is closed; 0 = it is not.
+	MaxAge time.Duration
+	// Labels are the owner's own marks.
+	Labels Pairs
 	// Revoked is the ids of its tokens that were revoked before their time and
 	// would still be good, with a space between; see IsRevoked. "" = none.
 	Revoked string

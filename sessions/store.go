@@ -1,6 +1,9 @@
 package sessions
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store is the registry as the Manager needs it. Every method may also return
 // ErrUnavailable. What it returned stays true for nobody: compare and set with
@@ -8,7 +11,8 @@ import "context"
 type Store interface {
 	// Create records s and returns the record. If this owner already created a
 	// session with the same requestID ("" = none), that record is returned as it
-	// is now and nothing is written. ErrNameTaken.
+	// is now and nothing is written. ErrNameTaken; *LimitError, which no number of
+	// creates at once gets past.
 	Create(ctx context.Context, s Session, requestID string) (Session, error)
 
 	// Get returns the records of those ids that have one, in the order of ids.
@@ -48,6 +52,43 @@ type Directory interface {
 	Watch(ctx context.Context, ready func(), changed func(Change)) error
 }
 
+// Deadlines is the registry as whoever closes old sessions needs it. Every method
+// may also return ErrUnavailable.
+type Deadlines interface {
+	// TakeDue returns sessions whose maximum age was over at now, and puts off each
+	// of them until again, so that nobody else is given it before.
+	TakeDue(ctx context.Context, now, again time.Time, limit int) ([]ID, error)
+	// DropDue forgets the deadline of a session.
+	DropDue(ctx context.Context, id ID) error
+}
+
+// Turns is the registry's part in preparing Spark sessions: on all replicas one
+// request prepares a Spark session, and the others wait until it has. Both
+// methods may also return ErrUnavailable.
+type Turns interface {
+	// TakeTurn claims spark for the session as Bind does, and says whose turn it is
+	// to prepare it: the caller's, named by holder, if it gets TurnMine, for as long
+	// as lease or until GiveTurn or Bind. ErrForeignSpark, ErrNotFound, ErrClosed,
+	// ErrTooManyBound.
+	TakeTurn(ctx context.Context, id ID, spark SparkID, holder string, lease time.Duration) (Turn, error)
+
+	// GiveTurn ends holder's turn. Where spark was not bound meanwhile, the claim
+	// ends some time later.
+	GiveTurn(ctx context.Context, id ID, spark SparkID, holder string) error
+}
+
+// Turn is what Turns.TakeTurn answers.
+type Turn string
+
+const (
+	// TurnMine: the caller is to prepare the Spark session, and then to bind it.
+	TurnMine Turn = "mine"
+	// TurnTaken: somebody else is at it.
+	TurnTaken Turn = "taken"
+	// TurnOver: it is prepared and bound.
+	TurnOver Turn = "over"
+)
+
 // Change is the news that a session's state changed.
 type Change struct {
 	ID         ID
@@ -66,6 +107,8 @@ type Query struct {
 	Name string
 	// Closed: closed sessions too.
 	Closed bool
+	// Labels: only sessions that have all of these; empty = any.
+	Labels map[string]string
 	// After continues behind this id, from Page.Next; "" = from the newest.
 	After ID
 	// Limit is the most sessions a page holds; it must be above 0.

@@ -214,7 +214,8 @@ func (w *Waker) end(s Session, k *waking, took time.Duration) {
 // caller need not find out again at once.
 func isFailure(err error) bool {
 	var launch *LaunchError
-	return errors.As(err, &launch) || errors.Is(err, ErrClusterNotActive)
+	var setup *SetupError
+	return errors.As(err, &launch) || errors.As(err, &setup) || errors.Is(err, ErrClusterNotActive)
 }
 
 // wake waits for the session's lease, or for somebody else to have done it.
@@ -326,5 +327,30 @@ func (w *Waker) activate(ctx context.Context, p *progress, c *Cluster) error {
 	if err := probeUntil(ctx, w.Engine, c, w.ProbeTimeout); err != nil {
 		return &ClusterError{Cluster: c.Name, Session: p.session.ID, Reason: probeReason(err, w.ProbeTimeout)}
 	}
-	return w.become(ctx, p.session, c, nil)
+	if err := w.trySetup(ctx, p, c); err != nil {
+		return err
+	}
+	return w.become(ctx, p.session, nil)
+}
+
+// trySetup has the engine of a session that was never active say whether it takes
+// what the session chose, in a Spark session of its own that is released afterwards.
+func (w *Waker) trySetup(ctx context.Context, p *progress, c *Cluster) error {
+	s := p.session
+	if s.Generation > 0 || !s.HasSetup() {
+		return nil
+	}
+	p.stage(ctx, "trying the session's settings")
+	ctx, cancel := context.WithTimeout(ctx, w.ProbeTimeout)
+	defer cancel()
+	trial := SparkID(uuid.NewString())
+	err := w.Engine.Prepare(ctx, c, s, trial)
+	rest, stop := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer stop()
+	// The engine forgets it by itself in the end, should this fail.
+	_ = w.Engine.Release(rest, c, s.Owner, []SparkID{trial})
+	if errors.Is(err, ErrEngineAway) || errors.Is(err, ErrRefused) {
+		return &ClusterError{Cluster: c.Name, Session: s.ID, Reason: probeReason(err, w.ProbeTimeout)}
+	}
+	return err
 }

@@ -25,7 +25,10 @@ func (w *Waker) bringUp(ctx context.Context, p *progress, c *Cluster) error {
 		}
 	}
 	if err == nil {
-		err = w.become(ctx, s, c, &in)
+		err = w.trySetup(ctx, p, c.at(&in))
+	}
+	if err == nil {
+		err = w.become(ctx, s, &in)
 	}
 	if err != nil {
 		w.leave(key, c, s.ID, s.Generation+1)
@@ -43,8 +46,8 @@ func (w *Waker) bringUp(ctx context.Context, p *progress, c *Cluster) error {
 
 // become records the session as active. Its next look comes first, so that no
 // active session is without one.
-func (w *Waker) become(ctx context.Context, s Session, c *Cluster, in *Instance) error {
-	if idle := c.IdleTimeout; idle > 0 {
+func (w *Waker) become(ctx context.Context, s Session, in *Instance) error {
+	if idle := s.IdleTimeout; idle > 0 {
 		now, err := w.Store.Clock(ctx)
 		if err != nil {
 			return err
@@ -99,7 +102,7 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 		return in, err
 	}
 	p.stage(ctx, "starting the engine")
-	spec := LaunchSpec{Cluster: c.Name, Session: s.ID, Generation: s.Generation + 1, KeepFor: keepFor(c)}
+	spec := LaunchSpec{Cluster: c.Name, Session: s.ID, Generation: s.Generation + 1, KeepFor: keepFor(s, c)}
 	if c.Isolation == IsolateNone {
 		spec.Session = ""
 	}
@@ -124,11 +127,18 @@ const forever = 10 * 365 * 24 * time.Hour
 
 // keepFor is how long an engine remembers a Spark session that nobody uses. A
 // shared engine outlives the sessions' idleness.
-func keepFor(c *Cluster) time.Duration {
-	if c.IdleTimeout == 0 || c.Isolation == IsolateNone {
+func keepFor(s Session, c *Cluster) time.Duration {
+	if s.IdleTimeout == 0 || c.Isolation == IsolateNone {
 		return forever
 	}
-	return 2*c.IdleTimeout + time.Hour
+	return 2*s.IdleTimeout + time.Hour
+}
+
+// depart takes a session that is no longer active off its engine.
+func (w *Waker) depart(s Session) {
+	if c, err := w.Clusters.Get(s.Cluster); err == nil && c.Launcher != nil {
+		w.leave(keyOf(s, c), c, s.ID, s.Generation)
+	}
 }
 
 // leave takes a session off its engine, and stops that with its last one.

@@ -65,7 +65,10 @@ func (p *progress) end(err error) {
 func wakeReason(err error) string {
 	var launch *LaunchError
 	var cluster *ClusterError
+	var setup *SetupError
 	switch {
+	case errors.As(err, &setup):
+		return setup.What + " cannot be used: " + setup.Problem
 	case errors.As(err, &launch):
 		return launch.Reason
 	case errors.As(err, &cluster):

@@ -250,7 +250,9 @@ func (d *development) startEngine(ctx context.Context, cfg *configs.Config) (err
 	if err != nil {
 		return err
 	}
-	cfg.Clusters = []configs.Cluster{{Name: d.kind.name, Address: d.engine.address}}
+	cluster := configs.DefaultCluster()
+	cluster.Name, cluster.Address, cluster.AllowNeverIdle = d.kind.name, d.engine.address, true
+	cfg.Clusters = []configs.Cluster{cluster}
 	d.story.step("%s serves at %s (log: %s)", d.kind.title, d.engine.address, d.engine.log)
 	return nil
 }

@@ -85,7 +85,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	storeConfig, err := redisConfig(cfg.Redis, g.now, log)
+	storeConfig, err := redisConfig(cfg, g.now, log)
 	if err != nil {
 		return err
 	}
@@ -111,14 +111,14 @@ func (g *gateway) Run(ctx context.Context) error {
 	}
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
-		Directory: store, Clusters: clusters, Waker: waker, Uses: store, OnEnd: live.End, OnRevoke: live.Revoke,
-		Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
+		Directory: store, Clusters: clusters, Engine: sessions.EngineClient{}, Turns: store, Waker: waker, Uses: store,
+		OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, OnClosed: live.End,
+		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, OnClosed: live.End,
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {

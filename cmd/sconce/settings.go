@@ -31,7 +31,8 @@ func relayLimits(c *configs.Config) relay.Limits {
 	}
 }
 
-func redisConfig(r configs.Redis, now func() time.Time, log *zap.Logger) (redisstore.Config, error) {
+func redisConfig(c *configs.Config, now func() time.Time, log *zap.Logger) (redisstore.Config, error) {
+	r, l := c.Redis, c.Limits
 	password, err := secret(r.PasswordFile)
 	if err != nil {
 		return redisstore.Config{}, fmt.Errorf("redis.password_file: %w", err)
@@ -43,7 +44,8 @@ func redisConfig(r configs.Redis, now func() time.Time, log *zap.Logger) (rediss
 	return redisstore.Config{
 		Addresses: r.Addresses, Cluster: r.Mode == "cluster", Master: r.Master, Database: r.Database,
 		Username: r.Username, Password: password, TLS: secure,
-		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize, Now: now, Logger: log,
+		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize,
+		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg, Now: now, Logger: log,
 	}, nil
 }
 
@@ -86,7 +88,10 @@ func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
 				return nil, fmt.Errorf("clusters[%d].token_file: %w", i, err)
 			}
 		}
-		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token}
+		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token, Policy: sessions.ClusterPolicy{
+			IdleTimeout: c.IdleTimeout, MinIdleTimeout: c.MinIdleTimeout, MaxIdleTimeout: c.MaxIdleTimeout, AllowNeverIdle: c.AllowNeverIdle,
+			MaxAge: c.MaxAge, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
+		}}
 		if c.TLS.Enabled {
 			cluster.TLS = &sessions.ClusterTLS{CAFile: c.TLS.CA, ServerName: c.TLS.ServerName}
 		}

@@ -25,6 +25,9 @@ func message(s sessions.Session) *sconcev1.Session {
 		Id: string(s.ID), Name: s.Name, Owner: s.Owner, Organisation: s.Org, Cluster: s.Cluster,
 		State: states[s.State], Reason: s.Reason, Generation: s.Generation,
 		CreateTime: timestamp(s.CreatedAt), ChangeTime: timestamp(s.ChangedAt), CloseTime: timestamp(s.ClosedAt),
+		Catalog: s.Catalog, Database: s.Database, Conf: s.ShownConf(), Labels: s.Labels.Map(),
+		IdleTimeout: durationpb.New(s.IdleTimeout), MaxAge: durationpb.New(s.MaxAge), ExpireTime: timestamp(s.ExpiresAt()),
+		Revision: s.Revision,
 	}
 }
 
@@ -62,13 +65,41 @@ func sessionID(s string) (sessions.ID, error) {
 	return "", &sessions.InvalidError{Field: "session_id", Problem: "is not a session's id (s- and 26 characters)"}
 }
 
-// lifetime reads how long a token should live; 0 = as long as is usual.
-func lifetime(d *durationpb.Duration) (time.Duration, error) {
+// span reads a span of time; nil = it was not given.
+func span(field string, d *durationpb.Duration) (*time.Duration, error) {
 	if d == nil {
-		return 0, nil
+		return nil, nil
 	}
 	if d.CheckValid() != nil || d.AsDuration() < 0 {
-		return 0, &sessions.InvalidError{Field: "lifetime", Problem: "is not a span of time"}
+		return nil, &sessions.InvalidError{Field: field, Problem: "is not a span of time"}
 	}
-	return d.AsDuration(), nil
+	v := d.AsDuration()
+	return &v, nil
+}
+
+// spanOrZero is span where not given and 0 are the same.
+func spanOrZero(field string, d *durationpb.Duration) (time.Duration, error) {
+	v, err := span(field, d)
+	if v == nil {
+		return 0, err
+	}
+	return *v, nil
+}
+
+func createRequest(r *sconcev1.CreateSessionRequest) (sessions.CreateRequest, error) {
+	idle, err := span("idle_timeout", r.GetIdleTimeout())
+	if err != nil {
+		return sessions.CreateRequest{}, err
+	}
+	age, err := spanOrZero("max_age", r.GetMaxAge())
+	if err != nil {
+		return sessions.CreateRequest{}, err
+	}
+	return sessions.CreateRequest{
+		Name: r.GetName(), Cluster: r.GetCluster(), RequestID: r.GetRequestId(),
+		Options: sessions.Options{
+			Catalog: r.GetCatalog(), Database: r.GetDatabase(), Conf: r.GetConf(),
+			IdleTimeout: idle, MaxAge: age, Labels: r.GetLabels(),
+		},
+	}, nil
 }

@@ -69,7 +69,11 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { sconcev1.RegisterSessionSe
 // CreateSession implements sconce.v1.
 func (s *Service) CreateSession(ctx context.Context, r *sconcev1.CreateSessionRequest) (*sconcev1.CreateSessionResponse, error) {
 	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.CreateSessionResponse, error) {
-		made, err := s.Sessions.Create(ctx, a, sessions.CreateRequest{Name: r.GetName(), Cluster: r.GetCluster(), RequestID: r.GetRequestId()})
+		wanted, err := createRequest(r)
+		if err != nil {
+			return nil, err
+		}
+		made, err := s.Sessions.Create(ctx, a, wanted)
 		return &sconcev1.CreateSessionResponse{Session: message(made)}, err
 	})
 }
@@ -90,7 +94,7 @@ func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessi
 func (s *Service) ListSessions(ctx context.Context, r *sconcev1.ListSessionsRequest) (*sconcev1.ListSessionsResponse, error) {
 	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.ListSessionsResponse, error) {
 		page, err := s.Sessions.List(ctx, a, sessions.ListRequest{
-			Org: r.GetOrganisation(), Closed: r.GetClosed(), Name: r.GetName(),
+			Org: r.GetOrganisation(), Closed: r.GetClosed(), Name: r.GetName(), Labels: r.GetLabels(),
 			Size: int(r.GetPageSize()), After: sessions.ID(r.GetPageToken()),
 		})
 		resp := &sconcev1.ListSessionsResponse{NextPageToken: string(page.Next)}
@@ -120,7 +124,7 @@ func (s *Service) IssueSessionToken(ctx context.Context, r *sconcev1.IssueSessio
 		if err != nil {
 			return nil, err
 		}
-		life, err := lifetime(r.GetLifetime())
+		life, err := spanOrZero("lifetime", r.GetLifetime())
 		if err != nil {
 			return nil, err
 		}

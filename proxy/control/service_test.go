@@ -30,9 +30,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // engine always answers, unless it is told otherwise.
-type engine struct{ err error }
+type engine struct{ err, setup error }
 
 func (e *engine) Probe(context.Context, *sessions.Cluster) error { return e.err }
+func (e *engine) Prepare(context.Context, *sessions.Cluster, sessions.Session, sessions.SparkID) error {
+	return e.setup
+}
 func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.SparkID) error {
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/sconce-dev/sconce/sessions"
 )
 
@@ -29,10 +27,10 @@ func (s *Store) Create(ctx context.Context, n sessions.Session, requestID string
 			return sessions.Session{}, err
 		}
 	}
-	if err := s.rdb.ZAdd(ctx, s.keys.organisation(n.Org), redis.Z{Member: string(n.ID)}).Err(); err != nil {
-		return sessions.Session{}, unavailable(err)
-	}
 	n.Name = nameOf(n)
+	if err := s.settle(ctx, n, requestID); err != nil {
+		return sessions.Session{}, err
+	}
 	fields, err := record.Run(ctx, s.rdb, []string{s.keys.session(n.ID)}, encode(n)...).StringSlice()
 	if err != nil {
 		return sessions.Session{}, unavailable(err)
@@ -42,8 +40,8 @@ func (s *Store) Create(ctx context.Context, n sessions.Session, requestID string
 
 // reserve takes the name; again says that the request is known, by that id.
 func (s *Store) reserve(ctx context.Context, n sessions.Session, requestID string) (id sessions.ID, again bool, err error) {
-	takeFrom := ""
-	for range 2 {
+	takeFrom, tidied := "", false
+	for range 3 {
 		answer, holder, err := s.tryReserve(ctx, n, requestID, takeFrom)
 		switch {
 		case err != nil:
@@ -52,13 +50,22 @@ func (s *Store) reserve(ctx context.Context, n sessions.Session, requestID strin
 			return n.ID, false, nil
 		case answer == "again":
 			return holder, true, nil
+		case answer == "full":
+			if tidied {
+				return "", false, &sessions.LimitError{Limit: sessions.LimitPerOwner, Max: s.maxOwned}
+			}
+			tidied = true
+			if err := s.freeNames(ctx, n); err != nil {
+				return "", false, err
+			}
+			continue
 		}
 		gone, err := s.gone(ctx, holder)
 		if err != nil {
 			return "", false, err
 		}
 		if !gone {
-			break
+			return "", false, sessions.ErrNameTaken
 		}
 		takeFrom = string(holder)
 	}
@@ -70,8 +77,7 @@ func (s *Store) tryReserve(ctx context.Context, n sessions.Session, requestID, t
 	if requestID != "" {
 		keep = requestsKept
 	}
-	keys := []string{s.keys.names(n.Org, n.Owner), s.keys.owned(n.Org, n.Owner), s.keys.request(n.Org, n.Owner, requestID)}
-	got, err := reserve.Run(ctx, s.rdb, keys, nameOf(n), string(n.ID), keep.Milliseconds(), takeFrom).StringSlice()
+	got, err := reserve.Run(ctx, s.rdb, s.reserveKeys(n, requestID), nameOf(n), string(n.ID), keep.Milliseconds(), takeFrom, s.maxOwned).StringSlice()
 	if err != nil {
 		return "", "", unavailable(err)
 	}

@@ -12,6 +12,7 @@
 //	sconce:s:{<session>}:ops     zset    operations that are not over, by when they      When the engine changes or the session closes.
 //	                                     were last seen, ms.
 //	sconce:s:{<session>}:lease   string  who wakes it.                          Some seconds after its holder died.
+//	sconce:s:{<session>}:turn:<spark id>  string  who prepares that Spark session.      After a minute.
 //	sconce:b:{<spark id>}        string  the session that a Spark id is bound   Expires 31 days after the close of
 //	                                     to; refused to every other.            its session: later than the record.
 //	sconce:o:{<owner>}:names     hash    name -> session, the open ones.        Never; a field goes with the close.
@@ -24,8 +25,10 @@
 //	sconce:e:{<engine>}:lease    string  who launches it.                       Some seconds after its holder died.
 //	sconce:engines               set     engines that may be up; <engine> is    Never; a member goes when it is found down.
 //	                                     "session:<session>" or "cluster:<name>".
-//	sconce:due                   zset    sessions by when they are to be looked Never; a member goes when it needs no look.
+//	sconce:looks                 zset    sessions by when they are to be looked Never; a member goes when it needs no look.
 //	                                     at next, ms.
+//	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
+//	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
 //	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
 //	                                     and each revocation of tokens.
 //
@@ -36,16 +39,21 @@
 // script touches two tags, so Redis Cluster works. What spans tags is done in an
 // order that leaves nothing wrong behind a crash:
 //
-//	create: owner's name and index, organisation's index, record
-//	        (a name whose session has no record after a minute may be taken over)
-//	close:  record, owner's name, expiry of the bindings
+//	create: owner's name and index, a place in the organisation, its index, the
+//	        deadline, record
+//	        (a name whose session has no record after a minute may be taken over; so
+//	        may its place in the organisation)
+//	close:  record, owner's name, place in the organisation, deadline, expiry of the
+//	        bindings
 //	        (closing once more finishes what was cut short)
 //	engine: the set of engines, engine
 //	        (a key in the set whose engine is down is taken out)
 //	active: the time of its next look, record
 //	        (a look at a session that is not active is its last)
 //	bind:   spark id -> session, then the session's set
-//	        (so the set never names an id that another session may have)
+//	        (so the set never names an id that another session may have; where the
+//	        session chose a catalog, a database or configuration, the engine is told
+//	        of it in between, by whoever has the turn)
 //
 // Redis must not evict ("maxmemory-policy noeviction"); Check says so. The
 // package caches nothing and decides nothing about who may do what.

@@ -14,6 +14,10 @@ func (k keys) session(id sessions.ID) string { return k.prefix + ":s:{" + string
 
 func (k keys) bound(id sessions.ID) string { return k.session(id) + ":bound" }
 
+func (k keys) turn(id sessions.ID, spark sessions.SparkID) string {
+	return k.session(id) + ":turn:" + string(spark)
+}
+
 func (k keys) tokens(id sessions.ID) string { return k.session(id) + ":tokens" }
 
 func (k keys) operations(id sessions.ID) string { return k.session(id) + ":ops" }
@@ -28,7 +32,7 @@ func (k keys) engineLease(key sessions.EngineKey) string { return k.engine(key) 
 
 func (k keys) engines() string { return k.prefix + ":engines" }
 
-func (k keys) due() string { return k.prefix + ":due" }
+func (k keys) looks() string { return k.prefix + ":looks" }
 
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
 
@@ -41,6 +45,10 @@ func (k keys) owned(org, owner string) string { return k.owner(org, owner) + ":i
 func (k keys) request(org, owner, id string) string { return k.owner(org, owner) + ":r:" + id }
 
 func (k keys) organisation(org string) string { return k.prefix + ":g:{" + tag(org) + "}:ids" }
+
+func (k keys) openInOrg(org string) string { return k.prefix + ":g:{" + tag(org) + "}:open" }
+
+func (k keys) due() string { return k.prefix + ":due" }
 
 func (k keys) changes() string { return k.prefix + ":changes" }
 

@@ -91,7 +91,7 @@ func (s *Store) List(ctx context.Context, q sessions.Query) (sessions.Page, erro
 // page is done: full, or at the end of the index.
 func fill(page *sessions.Page, q sessions.Query, ids []sessions.ID, found []sessions.Session) bool {
 	for _, one := range found {
-		if one.State == sessions.Closed && !q.Closed {
+		if one.State == sessions.Closed && !q.Closed || !one.Labels.Has(q.Labels) {
 			continue
 		}
 		page.Sessions = append(page.Sessions, one)
@@ -133,7 +133,7 @@ func (s *Store) byName(ctx context.Context, q sessions.Query) (sessions.Page, er
 		return sessions.Page{}, unavailable(err)
 	}
 	found, err := s.Get(ctx, sessions.ID(id))
-	if err != nil || len(found) == 0 || found[0].State == sessions.Closed {
+	if err != nil || len(found) == 0 || found[0].State == sessions.Closed || !found[0].Labels.Has(q.Labels) {
 		return sessions.Page{}, err
 	}
 	return sessions.Page{Sessions: found}, nil

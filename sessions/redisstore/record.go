@@ -13,8 +13,8 @@ import (
 // would misread makes it 2; records of a higher version than known are not read.
 const recordVersion = 1
 
-// The fields of a record. Times are in milliseconds since 1970; an absent field
-// is the zero value.
+// The fields of a record. Times are in milliseconds since 1970, spans in
+// milliseconds; an absent field is the zero value.
 const (
 	fieldVersion    = "v"
 	fieldName       = "name"
@@ -33,12 +33,18 @@ const (
 	fieldUsed       = "used"    // by the clock of Redis
 	fieldStage      = "stage"   // changes without a revision
 	fieldFailure    = "failure" // likewise
+	fieldCatalog    = "catalog"
+	fieldDatabase   = "database"
+	fieldConf       = "conf"   // a JSON object
+	fieldLabels     = "labels" // a JSON object
+	fieldIdleAfter  = "idle_timeout"
+	fieldMaxAge     = "max_age"
 )
 
 // encode returns a new record as field, value, field, value. Generation and
 // revision are the scripts' business.
 func encode(s sessions.Session) []any {
-	return []any{
+	fields := []any{
 		fieldVersion, recordVersion,
 		fieldName, s.Name,
 		fieldOwner, s.Owner,
@@ -51,6 +57,22 @@ func encode(s sessions.Session) []any {
 		fieldCreated, s.CreatedAt.UnixMilli(),
 		fieldChanged, s.CreatedAt.UnixMilli(),
 	}
+	for _, f := range []struct{ name, value string }{
+		{fieldCatalog, s.Catalog}, {fieldDatabase, s.Database}, {fieldConf, string(s.Conf)}, {fieldLabels, string(s.Labels)},
+	} {
+		if f.value != "" {
+			fields = append(fields, f.name, f.value)
+		}
+	}
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{{fieldIdleAfter, s.IdleTimeout}, {fieldMaxAge, s.MaxAge}} {
+		if f.value != 0 {
+			fields = append(fields, f.name, f.value.Milliseconds())
+		}
+	}
+	return fields
 }
 
 func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
@@ -63,6 +85,8 @@ func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
 		State: sessions.State(f[fieldState]), Reason: f[fieldReason],
 		Generation: d.number(fieldGeneration), Revision: d.number(fieldRevision),
 		CreatedAt: d.time(fieldCreated), ChangedAt: d.time(fieldChanged), ClosedAt: d.time(fieldClosed),
+		Catalog: f[fieldCatalog], Database: f[fieldDatabase], Conf: sessions.Pairs(f[fieldConf]), Labels: sessions.Pairs(f[fieldLabels]),
+		IdleTimeout: d.span(fieldIdleAfter), MaxAge: d.span(fieldMaxAge),
 		Revoked: f[fieldRevoked], UsedAt: d.time(fieldUsed), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
 		Engine: d.engine(),
 	}
@@ -117,6 +141,10 @@ func encodeEngine(in *sessions.Instance) (string, error) {
 func decodeEngine(text string) (*sessions.Instance, error) {
 	in := &sessions.Instance{}
 	return in, json.Unmarshal([]byte(text), in)
+}
+
+func (d *decoder) span(field string) time.Duration {
+	return time.Duration(d.number(field)) * time.Millisecond
 }
 
 func (d *decoder) time(field string) time.Time {

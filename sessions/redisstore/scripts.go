@@ -10,9 +10,11 @@ import "github.com/redis/go-redis/v9"
 //	ARGV[1] name     ARGV[2] session
 //	ARGV[3] how long to remember the request, ms; 0 = there is no request id
 //	ARGV[4] session from which the name may be taken over, or ""
+//	ARGV[5] how many names the owner may have; 0 = any number
 //
 // Returns {"new", session}; {"again", session} if the request is remembered;
-// {"taken", session} if an other one has the name.
+// {"taken", session} if an other one has the name; {"full", session} if the
+// owner has too many.
 var reserve = redis.NewScript(`
 if ARGV[3] ~= '0' then
   local first = redis.call('GET', KEYS[3])
@@ -20,10 +22,45 @@ if ARGV[3] ~= '0' then
 end
 local holder = redis.call('HGET', KEYS[1], ARGV[1])
 if holder and holder ~= ARGV[2] and holder ~= ARGV[4] then return {'taken', holder} end
+if not holder and ARGV[5] ~= '0' and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then return {'full', ARGV[2]} end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], 0, ARGV[2])
 if ARGV[3] ~= '0' then redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3]) end
 return {'new', ARGV[2]}
+`)
+
+// unreserve undoes a reserve.
+//
+//	KEYS as for reserve    ARGV[1] name    ARGV[2] session
+//
+// Returns 1.
+var unreserve = redis.NewScript(`
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+redis.call('ZREM', KEYS[2], ARGV[2])
+if redis.call('GET', KEYS[3]) == ARGV[2] then redis.call('DEL', KEYS[3]) end
+return 1
+`)
+
+// place gives a session one of the places of its organisation.
+//
+//	KEYS[1] open sessions    ARGV[1] session    ARGV[2] how many there may be; 0 = any number
+//
+// Returns 1 if the session has a place, else 0.
+var place = redis.NewScript(`
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 1 end
+if ARGV[2] ~= '0' and redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+return redis.call('SADD', KEYS[1], ARGV[1])
+`)
+
+// takeDue hands out sessions whose time has come, and puts each off.
+//
+//	KEYS[1] deadlines    ARGV[1] the time now, ms    ARGV[2] put off until, ms    ARGV[3] how many
+//
+// Returns the sessions.
+var takeDue = redis.NewScript(`
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
+for _, id in ipairs(due) do redis.call('ZADD', KEYS[1], ARGV[2], id) end
+return due
 `)
 
 // release takes a name back from a session that is closed.
@@ -110,7 +147,10 @@ if not holder then
   redis.call('SET', KEYS[1], ARGV[1])
   return 'new'
 end
-if holder == ARGV[1] then return 'own' end
+if holder == ARGV[1] then
+  redis.call('PERSIST', KEYS[1]) -- it had an end if nothing had come of it
+  return 'own'
+end
 return 'foreign'
 `)
 

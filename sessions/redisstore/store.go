@@ -44,6 +44,9 @@ type Config struct {
 	MaxBound int
 	// MaxTokens is how many open tokens one session may have. 0 = 1,000.
 	MaxTokens int
+	// MaxOwned and MaxInOrg are how many open sessions one owner and one
+	// organisation may have. 0 = no limit.
+	MaxOwned, MaxInOrg int
 	// Now is the clock; nil = time.Now. Used only to tell old leftovers.
 	Now func() time.Time
 	// Logger; nil = none.
@@ -69,6 +72,8 @@ type Store struct {
 	keep     time.Duration
 	maxBound int
 	maxToken int
+	maxOwned int
+	maxInOrg int
 	now      func() time.Time
 	log      *zap.Logger
 }
@@ -78,6 +83,8 @@ var (
 	_ sessions.Directory  = (*Store)(nil)
 	_ sessions.TokenStore = (*Store)(nil)
 	_ sessions.WakeStore  = (*Store)(nil)
+	_ sessions.Turns      = (*Store)(nil)
+	_ sessions.Deadlines  = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.
@@ -94,6 +101,8 @@ func New(c Config) (*Store, error) {
 		keep:     defaultKeep,
 		maxBound: defaultMaxBound,
 		maxToken: defaultMaxToken,
+		maxOwned: c.MaxOwned,
+		maxInOrg: c.MaxInOrg,
 		now:      time.Now,
 		log:      zap.NewNop(),
 	}

@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	t.Helper()
 	c.MaxBound, c.MaxTokens = storetest.MaxBound, storetest.MaxTokens
+	c.MaxOwned, c.MaxInOrg = storetest.MaxOwned, storetest.MaxInOrg
 	s, err := redisstore.New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sconce-dev/sconce/sessions"
 )
 
@@ -63,6 +65,14 @@ func outcome(id sessions.ID, got []any) (sessions.Session, error) {
 func (s *Store) afterClose(ctx context.Context, closed sessions.Session) error {
 	names := s.keys.names(closed.Org, closed.Owner)
 	if err := release.Run(ctx, s.rdb, []string{names}, closed.Name, string(closed.ID)).Err(); err != nil {
+		return unavailable(err)
+	}
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.SRem(ctx, s.keys.openInOrg(closed.Org), string(closed.ID))
+		p.ZRem(ctx, s.keys.due(), string(closed.ID))
+		return nil
+	})
+	if err != nil {
 		return unavailable(err)
 	}
 	bound, err := s.Bound(ctx, closed.ID)

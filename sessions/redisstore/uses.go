@@ -82,15 +82,15 @@ func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 // Schedule implements sessions.UseStore.
 func (s *Store) Schedule(ctx context.Context, id sessions.ID, at time.Time) error {
 	if at.IsZero() {
-		return unavailable(s.rdb.ZRem(ctx, s.keys.due(), string(id)).Err())
+		return unavailable(s.rdb.ZRem(ctx, s.keys.looks(), string(id)).Err())
 	}
-	return unavailable(s.rdb.ZAdd(ctx, s.keys.due(), redis.Z{Score: float64(at.UnixMilli()), Member: string(id)}).Err())
+	return unavailable(s.rdb.ZAdd(ctx, s.keys.looks(), redis.Z{Score: float64(at.UnixMilli()), Member: string(id)}).Err())
 }
 
-// Due implements sessions.UseStore.
-func (s *Store) Due(ctx context.Context, at time.Time, limit int) ([]sessions.ID, error) {
+// Scheduled implements sessions.UseStore.
+func (s *Store) Scheduled(ctx context.Context, at time.Time, limit int) ([]sessions.ID, error) {
 	members, err := s.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
-		Key: s.keys.due(), ByScore: true, Start: "-inf", Stop: at.UnixMilli(), Count: int64(limit),
+		Key: s.keys.looks(), ByScore: true, Start: "-inf", Stop: at.UnixMilli(), Count: int64(limit),
 	}).Result()
 	if err != nil {
 		return nil, unavailable(err)

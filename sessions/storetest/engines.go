@@ -144,8 +144,9 @@ func testDropEngine(t *testing.T, s *suite) {
 // Of many that leave at once one is told to stop the engine; of many that join
 // while the last one leaves, each finds it up for good or down.
 func testEngineRace(t *testing.T, s *suite) {
+	a, b := s.create(t, "ann", ""), s.create(t, "ann", "")
 	for range 20 {
-		a, b, key := s.create(t, "ann", ""), s.create(t, "ann", ""), s.key()
+		key := s.key()
 		s.put(t, key, a.ID, 1)
 		var wg sync.WaitGroup
 		var stopped *sessions.Instance
@@ -228,12 +229,12 @@ func testSchedule(t *testing.T, s *suite) {
 	must(t, s.Schedule(t.Context(), b, past.Add(time.Second)))
 	must(t, s.Schedule(t.Context(), c, past))
 	must(t, s.Schedule(t.Context(), c, past.Add(time.Minute)))
-	due, err := s.Due(t.Context(), past.Add(3*time.Second), 10)
+	due, err := s.Scheduled(t.Context(), past.Add(3*time.Second), 10)
 	must(t, err)
 	if len(due) != 2 || due[0] != b || due[1] != a {
 		t.Errorf("due: %v, want %v", due, []sessions.ID{b, a})
 	}
-	due, err = s.Due(t.Context(), past.Add(time.Hour), 1)
+	due, err = s.Scheduled(t.Context(), past.Add(time.Hour), 1)
 	must(t, err)
 	if len(due) != 1 {
 		t.Errorf("%d due, want 1", len(due))
@@ -241,7 +242,7 @@ func testSchedule(t *testing.T, s *suite) {
 	for _, id := range []sessions.ID{a, b, c} {
 		must(t, s.Schedule(t.Context(), id, time.Time{}))
 	}
-	due, err = s.Due(t.Context(), past.Add(time.Hour), 10)
+	due, err = s.Scheduled(t.Context(), past.Add(time.Hour), 10)
 	must(t, err)
 	if len(due) != 0 {
 		t.Errorf("due after all: %v", due)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sconce-dev/sconce/sessions"
 )
@@ -21,6 +22,9 @@ type Memory struct {
 	bound    map[sessions.ID][]sessions.SparkID
 	holder   map[sessions.SparkID]sessions.ID
 	tokens   map[sessions.ID][]sessions.Token
+	turns    map[sessions.SparkID]turn
+	due      map[sessions.ID]time.Time
+	limits   [2]int // open sessions of an owner, of an organisation; 0 = no limit
 	watchers map[*watcher]struct{}
 	engines  engines
 
@@ -43,6 +47,8 @@ func NewMemory() *Memory {
 		bound:    map[sessions.ID][]sessions.SparkID{},
 		holder:   map[sessions.SparkID]sessions.ID{},
 		tokens:   map[sessions.ID][]sessions.Token{},
+		turns:    map[sessions.SparkID]turn{},
+		due:      map[sessions.ID]time.Time{},
 		watchers: map[*watcher]struct{}{},
 		engines:  newEngines(),
 	}
@@ -119,6 +125,12 @@ func (m *Memory) Create(ctx context.Context, n sessions.Session, requestID strin
 	if _, taken := m.open(n.Org, n.Owner, n.Name); taken {
 		return sessions.Session{}, sessions.ErrNameTaken
 	}
+	if err := m.full(n); err != nil {
+		return sessions.Session{}, err
+	}
+	if n.MaxAge > 0 {
+		m.due[n.ID] = n.ExpiresAt()
+	}
 	n.Generation, n.Revision, n.ChangedAt = 0, 1, n.CreatedAt
 	m.records[n.ID], m.requests[request] = n, n.ID
 	return n, nil
@@ -186,7 +198,8 @@ func (m *Memory) List(ctx context.Context, q sessions.Query) (sessions.Page, err
 func selects(q sessions.Query, s sessions.Session) bool {
 	return s.Org == q.Org && (q.Owner == "" || s.Owner == q.Owner) &&
 		(q.Name == "" || s.Name == q.Name && s.State != sessions.Closed) &&
-		(q.Closed || s.State != sessions.Closed) && (q.After == "" || s.ID < q.After)
+		(q.Closed || s.State != sessions.Closed) && (q.After == "" || s.ID < q.After) &&
+		s.Labels.Has(q.Labels)
 }
 
 // Transition implements sessions.Store.
@@ -236,6 +249,7 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 	if t.To == sessions.Closed {
 		s.ClosedAt = t.At
 		delete(m.engines.running, id)
+		delete(m.due, id)
 	}
 	m.records[id] = s
 	return s, nil
@@ -266,7 +280,7 @@ func (m *Memory) Bind(ctx context.Context, id sessions.ID, spark sessions.SparkI
 	case s.State == sessions.Closed:
 		m.holder[spark] = id
 		return sessions.ErrClosed
-	case held:
+	case slices.Contains(m.bound[id], spark):
 		return nil
 	case len(m.bound[id]) >= MaxBound:
 		return sessions.ErrTooManyBound

@@ -14,7 +14,7 @@ type engines struct {
 	up      map[sessions.EngineKey]*sessions.EngineRecord
 	leases  map[string]lease
 	shift   time.Duration
-	due     map[sessions.ID]time.Time
+	looks   map[sessions.ID]time.Time
 	running map[sessions.ID]map[string]time.Time
 }
 
@@ -29,7 +29,7 @@ const operationsKept = 5 * time.Minute
 func newEngines() engines {
 	return engines{
 		up: map[sessions.EngineKey]*sessions.EngineRecord{}, leases: map[string]lease{},
-		due: map[sessions.ID]time.Time{}, running: map[sessions.ID]map[string]time.Time{},
+		looks: map[sessions.ID]time.Time{}, running: map[sessions.ID]map[string]time.Time{},
 	}
 }
 
@@ -240,25 +240,25 @@ func (m *Memory) Schedule(ctx context.Context, id sessions.ID, at time.Time) err
 		return err
 	}
 	defer m.mu.Unlock()
-	if m.engines.due[id] = at; at.IsZero() {
-		delete(m.engines.due, id)
+	if m.engines.looks[id] = at; at.IsZero() {
+		delete(m.engines.looks, id)
 	}
 	return nil
 }
 
-// Due implements sessions.UseStore.
-func (m *Memory) Due(ctx context.Context, at time.Time, limit int) ([]sessions.ID, error) {
+// Scheduled implements sessions.UseStore.
+func (m *Memory) Scheduled(ctx context.Context, at time.Time, limit int) ([]sessions.ID, error) {
 	if err := m.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
 	var due []sessions.ID
-	for id, t := range m.engines.due {
+	for id, t := range m.engines.looks {
 		if !t.After(at) {
 			due = append(due, id)
 		}
 	}
-	slices.SortFunc(due, func(a, b sessions.ID) int { return m.engines.due[a].Compare(m.engines.due[b]) })
+	slices.SortFunc(due, func(a, b sessions.ID) int { return m.engines.looks[a].Compare(m.engines.looks[b]) })
 	return due[:min(len(due), limit)], nil
 }
 

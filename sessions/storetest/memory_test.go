@@ -12,5 +12,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformanceMemory(t *testing.T) {
 	memory := storetest.NewMemory()
+	memory.Limit(storetest.MaxOwned, storetest.MaxInOrg)
 	storetest.Run(t, func(*testing.T) storetest.Registry { return memory })
 }

@@ -19,17 +19,21 @@ type Registry interface {
 	sessions.Directory
 	sessions.TokenStore
 	sessions.WakeStore
+	sessions.Turns
+	sessions.Deadlines
 }
 
 // MaxBound is how many Spark session ids a session may have in the registry that
 // the suite is given.
 const MaxBound = 3
 
-// Run runs the suite. open returns a registry with MaxBound and MaxTokens; all that it returns
-// in one test share their data, as the replicas of Sconce do.
+// Run runs the suite. open returns a registry with MaxBound, MaxTokens, MaxOwned and
+// MaxInOrg; all that it returns in one test share their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
 		"Create":                 testCreate,
+		"CreateWithOptions":      testCreateWithOptions,
+		"ListByLabels":           testListByLabels,
 		"CreateAgain":            testCreateAgain,
 		"CreateRace":             testCreateRace,
 		"NameTaken":              testNameTaken,
@@ -53,6 +57,13 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"RevisionGrows":          testRevisionGrows,
 		"RequestIDsAreTheOwners": testRequestIDsAreTheOwners,
 		"ListOfNobody":           testListUnknownOwner,
+		"TooManyOfAnOwner":       testTooManyOfAnOwner,
+		"TooManyInOneOrg":        testTooManyInOneOrg,
+		"LimitRace":              testLimitRace,
+		"Deadlines":              testDeadlines,
+		"Turns":                  testTurns,
+		"TurnsRefused":           testTurnsRefused,
+		"TurnRace":               testTurnRace,
 		"Tokens":                 testTokens,
 		"Revoke":                 testRevoke,
 		"RevokeUnknown":          testRevokeUnknown,

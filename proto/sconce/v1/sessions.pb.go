@@ -111,7 +111,35 @@ type Session struct {
 	// When the state changed last.
 	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
 	// Not set until the session is closed.
-	CloseTime     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=close_time,json=closeTime,proto3" json:"close_time,omitempty"`
+	CloseTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=close_time,json=closeTime,proto3" json:"close_time,omitempty"`
+	// The catalog and the database that its Spark sessions begin in; empty = the
+	// engine's own.
+	Catalog  string `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	Database string `protobuf:"bytes,13,opt,name=database,proto3" json:"database,omitempty"`
+	// Spark configuration that its Spark sessions begin with. The value of a key
+	// that names a secret is shown as "(redacted)".
+	Conf map[string]string `protobuf:"bytes,14,rep,name=conf,proto3" json:"conf,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How long it may be unused before it goes idle; 0 = it never does.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,15,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// How long after its creation it is closed; 0 = it is not.
+	MaxAge *durationpb.Duration `protobuf:"bytes,16,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// What its owner marked it with.
+	Labels map[string]string `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it was last used, to some seconds; not set before the first time.
+	LastUseTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
+	// When it last went idle; not set before the first time.
+	IdleTime *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=idle_time,json=idleTime,proto3" json:"idle_time,omitempty"`
+	// What its engine says it is; empty where that is not known.
+	EngineVersion string `protobuf:"bytes,20,opt,name=engine_version,json=engineVersion,proto3" json:"engine_version,omitempty"`
+	// The engine's web pages; empty = none.
+	UiUrl string `protobuf:"bytes,21,opt,name=ui_url,json=uiUrl,proto3" json:"ui_url,omitempty"`
+	// Grows by one with each change of the record.
+	Revision uint64 `protobuf:"varint,22,opt,name=revision,proto3" json:"revision,omitempty"`
+	// When it will be closed for its age; not set where max_age is 0.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Streams that are open on the replica which answered; other replicas have
+	// their own. Only DescribeSession tells.
+	OpenStreams   int64 `protobuf:"varint,24,opt,name=open_streams,json=openStreams,proto3" json:"open_streams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +251,97 @@ func (x *Session) GetCloseTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Session) GetCatalog() string {
+	if x != nil {
+		return x.Catalog
+	}
+	return ""
+}
+
+func (x *Session) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *Session) GetConf() map[string]string {
+	if x != nil {
+		return x.Conf
+	}
+	return nil
+}
+
+func (x *Session) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *Session) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *Session) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Session) GetLastUseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUseTime
+	}
+	return nil
+}
+
+func (x *Session) GetIdleTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IdleTime
+	}
+	return nil
+}
+
+func (x *Session) GetEngineVersion() string {
+	if x != nil {
+		return x.EngineVersion
+	}
+	return ""
+}
+
+func (x *Session) GetUiUrl() string {
+	if x != nil {
+		return x.UiUrl
+	}
+	return ""
+}
+
+func (x *Session) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Session) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Session) GetOpenStreams() int64 {
+	if x != nil {
+		return x.OpenStreams
+	}
+	return 0
+}
+
 type CreateSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty = the session's id is its name.
@@ -232,7 +351,25 @@ type CreateSessionRequest struct {
 	// 1 to 64 letters, digits, "-", "_" and "."; a call repeated with it within
 	// 24 hours returns the session that the first one made. Empty = every call
 	// makes a session.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The catalog and the database to begin in: up to 255 letters, digits, "-" and
+	// "_"; a database may have several such parts, with dots between. They must
+	// exist on the cluster. Empty = the engine's own.
+	Catalog  string `protobuf:"bytes,4,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	Database string `protobuf:"bytes,5,opt,name=database,proto3" json:"database,omitempty"`
+	// Spark configuration to begin with: at most 64 keys of up to 256 letters,
+	// digits, ".", "-" and "_", values of up to 4096 bytes. The cluster's
+	// configuration says which keys may be set.
+	Conf map[string]string `protobuf:"bytes,6,rep,name=conf,proto3" json:"conf,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How long the session may be unused before it goes idle, within the cluster's
+	// bounds. 0 = never, where the cluster allows it. Not set = the cluster's.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// How long after its creation the session is closed, at least a second and no
+	// more than the cluster's. Not set or 0 = the cluster's.
+	MaxAge *durationpb.Duration `protobuf:"bytes,8,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// At most 16 marks of your own: keys of 1 to 63 letters, digits, ".", "-", "_"
+	// and "/", values of up to 63 of the same.
+	Labels        map[string]string `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -286,6 +423,48 @@ func (x *CreateSessionRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *CreateSessionRequest) GetCatalog() string {
+	if x != nil {
+		return x.Catalog
+	}
+	return ""
+}
+
+func (x *CreateSessionRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *CreateSessionRequest) GetConf() map[string]string {
+	if x != nil {
+		return x.Conf
+	}
+	return nil
+}
+
+func (x *CreateSessionRequest) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *CreateSessionRequest) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *CreateSessionRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 type CreateSessionResponse struct {
@@ -431,7 +610,9 @@ type ListSessionsRequest struct {
 	// Closed sessions too; they are kept for 30 days.
 	Closed bool `protobuf:"varint,4,opt,name=closed,proto3" json:"closed,omitempty"`
 	// Only the caller's open session of this name. Empty = any.
-	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	// Only sessions that have all of these labels. Empty = any.
+	Labels        map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -499,6 +680,13 @@ func (x *ListSessionsRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *ListSessionsRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 type ListSessionsResponse struct {
@@ -729,8 +917,10 @@ type IssueSessionTokenResponse struct {
 	// The whole "sc://host:port/;token=...;x-session-id=..." that a Spark Connect
 	// client takes. It holds the token.
 	ConnectionString string `protobuf:"bytes,5,opt,name=connection_string,json=connectionString,proto3" json:"connection_string,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// How each client connects with it. They hold the token.
+	Snippets      []*IssueSessionTokenResponse_Snippet `protobuf:"bytes,6,rep,name=snippets,proto3" json:"snippets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IssueSessionTokenResponse) Reset() {
@@ -798,6 +988,13 @@ func (x *IssueSessionTokenResponse) GetConnectionString() string {
 	return ""
 }
 
+func (x *IssueSessionTokenResponse) GetSnippets() []*IssueSessionTokenResponse_Snippet {
+	if x != nil {
+		return x.Snippets
+	}
+	return nil
+}
+
 // SessionToken is what is known of a token.
 type SessionToken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -807,7 +1004,9 @@ type SessionToken struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Not set unless it was revoked.
-	RevokeTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	// When it last let a request in, to some two minutes; not set before the first.
+	LastUseTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -873,6 +1072,13 @@ func (x *SessionToken) GetExpireTime() *timestamppb.Timestamp {
 func (x *SessionToken) GetRevokeTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RevokeTime
+	}
+	return nil
+}
+
+func (x *SessionToken) GetLastUseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUseTime
 	}
 	return nil
 }
@@ -1072,11 +1278,65 @@ func (x *RevokeSessionTokensResponse) GetTokens() []*SessionToken {
 	return nil
 }
 
+type IssueSessionTokenResponse_Snippet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "PySpark", "Scala", "Go", "Rust".
+	Client string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	// A few lines to paste.
+	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueSessionTokenResponse_Snippet) Reset() {
+	*x = IssueSessionTokenResponse_Snippet{}
+	mi := &file_sconce_v1_sessions_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueSessionTokenResponse_Snippet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueSessionTokenResponse_Snippet) ProtoMessage() {}
+
+func (x *IssueSessionTokenResponse_Snippet) ProtoReflect() protoreflect.Message {
+	mi := &file_sconce_v1_sessions_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueSessionTokenResponse_Snippet.ProtoReflect.Descriptor instead.
+func (*IssueSessionTokenResponse_Snippet) Descriptor() ([]byte, []int) {
+	return file_sconce_v1_sessions_proto_rawDescGZIP(), []int{10, 0}
+}
+
+func (x *IssueSessionTokenResponse_Snippet) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *IssueSessionTokenResponse_Snippet) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 var File_sconce_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
-	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x03\n" +
+	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\t\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1094,7 +1354,27 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"changeTime\x129\n" +
 	"\n" +
-	"close_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcloseTime\"Y\n" +
+	"close_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcloseTime\x12\x18\n" +
+	"\acatalog\x18\f \x01(\tR\acatalog\x12\x1a\n" +
+	"\bdatabase\x18\r \x01(\tR\bdatabase\x120\n" +
+	"\x04conf\x18\x0e \x03(\v2\x1c.sconce.v1.Session.ConfEntryR\x04conf\x12<\n" +
+	"\fidle_timeout\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x122\n" +
+	"\amax_age\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x126\n" +
+	"\x06labels\x18\x11 \x03(\v2\x1e.sconce.v1.Session.LabelsEntryR\x06labels\x12>\n" +
+	"\rlast_use_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\x127\n" +
+	"\tidle_time\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\bidleTime\x12%\n" +
+	"\x0eengine_version\x18\x14 \x01(\tR\rengineVersion\x12\x15\n" +
+	"\x06ui_url\x18\x15 \x01(\tR\x05uiUrl\x12\x1a\n" +
+	"\brevision\x18\x16 \x01(\x04R\brevision\x12;\n" +
+	"\vexpire_time\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12!\n" +
+	"\fopen_streams\x18\x18 \x01(\x03R\vopenStreams\x1a7\n" +
+	"\tConfEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Y\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aPENDING\x10\x01\x12\n" +
@@ -1104,26 +1384,42 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
 	"\x06CLOSED\x10\x04\x12\n" +
 	"\n" +
-	"\x06FAILED\x10\x05\"c\n" +
+	"\x06FAILED\x10\x05\"\x83\x04\n" +
 	"\x14CreateSessionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tR\trequestId\"E\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x18\n" +
+	"\acatalog\x18\x04 \x01(\tR\acatalog\x12\x1a\n" +
+	"\bdatabase\x18\x05 \x01(\tR\bdatabase\x12=\n" +
+	"\x04conf\x18\x06 \x03(\v2).sconce.v1.CreateSessionRequest.ConfEntryR\x04conf\x12<\n" +
+	"\fidle_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x122\n" +
+	"\amax_age\x18\b \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12C\n" +
+	"\x06labels\x18\t \x03(\v2+.sconce.v1.CreateSessionRequest.LabelsEntryR\x06labels\x1a7\n" +
+	"\tConfEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
 	"\x15CreateSessionResponse\x12,\n" +
 	"\asession\x18\x01 \x01(\v2\x12.sconce.v1.SessionR\asession\"7\n" +
 	"\x16DescribeSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"G\n" +
 	"\x17DescribeSessionResponse\x12,\n" +
-	"\asession\x18\x01 \x01(\v2\x12.sconce.v1.SessionR\asession\"\xa1\x01\n" +
+	"\asession\x18\x01 \x01(\v2\x12.sconce.v1.SessionR\asession\"\xa0\x02\n" +
 	"\x13ListSessionsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\"\n" +
 	"\forganisation\x18\x03 \x01(\bR\forganisation\x12\x16\n" +
 	"\x06closed\x18\x04 \x01(\bR\x06closed\x12\x12\n" +
-	"\x04name\x18\x05 \x01(\tR\x04name\"n\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12B\n" +
+	"\x06labels\x18\x06 \x03(\v2*.sconce.v1.ListSessionsRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"n\n" +
 	"\x14ListSessionsResponse\x12.\n" +
 	"\bsessions\x18\x01 \x03(\v2\x12.sconce.v1.SessionR\bsessions\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"4\n" +
@@ -1137,14 +1433,18 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x125\n" +
 	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
-	"\areplace\x18\x04 \x01(\bR\areplace\"\xd2\x01\n" +
+	"\areplace\x18\x04 \x01(\bR\areplace\"\xd3\x02\n" +
 	"\x19IssueSessionTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12\x1a\n" +
 	"\bendpoint\x18\x04 \x01(\tR\bendpoint\x12+\n" +
-	"\x11connection_string\x18\x05 \x01(\tR\x10connectionString\"\xf4\x01\n" +
+	"\x11connection_string\x18\x05 \x01(\tR\x10connectionString\x12H\n" +
+	"\bsnippets\x18\x06 \x03(\v2,.sconce.v1.IssueSessionTokenResponse.SnippetR\bsnippets\x1a5\n" +
+	"\aSnippet\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\tR\x06client\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\"\xb4\x02\n" +
 	"\fSessionToken\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12;\n" +
@@ -1153,7 +1453,8 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12;\n" +
 	"\vrevoke_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"revokeTime\"9\n" +
+	"revokeTime\x12>\n" +
+	"\rlast_use_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\"9\n" +
 	"\x18ListSessionTokensRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"L\n" +
@@ -1188,63 +1489,83 @@ func file_sconce_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_sconce_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sconce_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_sconce_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sconce_v1_sessions_proto_goTypes = []any{
-	(Session_State)(0),                  // 0: sconce.v1.Session.State
-	(*Session)(nil),                     // 1: sconce.v1.Session
-	(*CreateSessionRequest)(nil),        // 2: sconce.v1.CreateSessionRequest
-	(*CreateSessionResponse)(nil),       // 3: sconce.v1.CreateSessionResponse
-	(*DescribeSessionRequest)(nil),      // 4: sconce.v1.DescribeSessionRequest
-	(*DescribeSessionResponse)(nil),     // 5: sconce.v1.DescribeSessionResponse
-	(*ListSessionsRequest)(nil),         // 6: sconce.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),        // 7: sconce.v1.ListSessionsResponse
-	(*CloseSessionRequest)(nil),         // 8: sconce.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),        // 9: sconce.v1.CloseSessionResponse
-	(*IssueSessionTokenRequest)(nil),    // 10: sconce.v1.IssueSessionTokenRequest
-	(*IssueSessionTokenResponse)(nil),   // 11: sconce.v1.IssueSessionTokenResponse
-	(*SessionToken)(nil),                // 12: sconce.v1.SessionToken
-	(*ListSessionTokensRequest)(nil),    // 13: sconce.v1.ListSessionTokensRequest
-	(*ListSessionTokensResponse)(nil),   // 14: sconce.v1.ListSessionTokensResponse
-	(*RevokeSessionTokensRequest)(nil),  // 15: sconce.v1.RevokeSessionTokensRequest
-	(*RevokeSessionTokensResponse)(nil), // 16: sconce.v1.RevokeSessionTokensResponse
-	(*timestamppb.Timestamp)(nil),       // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 18: google.protobuf.Duration
+	(Session_State)(0),                        // 0: sconce.v1.Session.State
+	(*Session)(nil),                           // 1: sconce.v1.Session
+	(*CreateSessionRequest)(nil),              // 2: sconce.v1.CreateSessionRequest
+	(*CreateSessionResponse)(nil),             // 3: sconce.v1.CreateSessionResponse
+	(*DescribeSessionRequest)(nil),            // 4: sconce.v1.DescribeSessionRequest
+	(*DescribeSessionResponse)(nil),           // 5: sconce.v1.DescribeSessionResponse
+	(*ListSessionsRequest)(nil),               // 6: sconce.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),              // 7: sconce.v1.ListSessionsResponse
+	(*CloseSessionRequest)(nil),               // 8: sconce.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),              // 9: sconce.v1.CloseSessionResponse
+	(*IssueSessionTokenRequest)(nil),          // 10: sconce.v1.IssueSessionTokenRequest
+	(*IssueSessionTokenResponse)(nil),         // 11: sconce.v1.IssueSessionTokenResponse
+	(*SessionToken)(nil),                      // 12: sconce.v1.SessionToken
+	(*ListSessionTokensRequest)(nil),          // 13: sconce.v1.ListSessionTokensRequest
+	(*ListSessionTokensResponse)(nil),         // 14: sconce.v1.ListSessionTokensResponse
+	(*RevokeSessionTokensRequest)(nil),        // 15: sconce.v1.RevokeSessionTokensRequest
+	(*RevokeSessionTokensResponse)(nil),       // 16: sconce.v1.RevokeSessionTokensResponse
+	nil,                                       // 17: sconce.v1.Session.ConfEntry
+	nil,                                       // 18: sconce.v1.Session.LabelsEntry
+	nil,                                       // 19: sconce.v1.CreateSessionRequest.ConfEntry
+	nil,                                       // 20: sconce.v1.CreateSessionRequest.LabelsEntry
+	nil,                                       // 21: sconce.v1.ListSessionsRequest.LabelsEntry
+	(*IssueSessionTokenResponse_Snippet)(nil), // 22: sconce.v1.IssueSessionTokenResponse.Snippet
+	(*timestamppb.Timestamp)(nil),             // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),               // 24: google.protobuf.Duration
 }
 var file_sconce_v1_sessions_proto_depIdxs = []int32{
 	0,  // 0: sconce.v1.Session.state:type_name -> sconce.v1.Session.State
-	17, // 1: sconce.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	17, // 2: sconce.v1.Session.change_time:type_name -> google.protobuf.Timestamp
-	17, // 3: sconce.v1.Session.close_time:type_name -> google.protobuf.Timestamp
-	1,  // 4: sconce.v1.CreateSessionResponse.session:type_name -> sconce.v1.Session
-	1,  // 5: sconce.v1.DescribeSessionResponse.session:type_name -> sconce.v1.Session
-	1,  // 6: sconce.v1.ListSessionsResponse.sessions:type_name -> sconce.v1.Session
-	1,  // 7: sconce.v1.CloseSessionResponse.session:type_name -> sconce.v1.Session
-	18, // 8: sconce.v1.IssueSessionTokenRequest.lifetime:type_name -> google.protobuf.Duration
-	17, // 9: sconce.v1.IssueSessionTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 10: sconce.v1.SessionToken.create_time:type_name -> google.protobuf.Timestamp
-	17, // 11: sconce.v1.SessionToken.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 12: sconce.v1.SessionToken.revoke_time:type_name -> google.protobuf.Timestamp
-	12, // 13: sconce.v1.ListSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
-	12, // 14: sconce.v1.RevokeSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
-	2,  // 15: sconce.v1.SessionService.CreateSession:input_type -> sconce.v1.CreateSessionRequest
-	4,  // 16: sconce.v1.SessionService.DescribeSession:input_type -> sconce.v1.DescribeSessionRequest
-	6,  // 17: sconce.v1.SessionService.ListSessions:input_type -> sconce.v1.ListSessionsRequest
-	8,  // 18: sconce.v1.SessionService.CloseSession:input_type -> sconce.v1.CloseSessionRequest
-	10, // 19: sconce.v1.SessionService.IssueSessionToken:input_type -> sconce.v1.IssueSessionTokenRequest
-	13, // 20: sconce.v1.SessionService.ListSessionTokens:input_type -> sconce.v1.ListSessionTokensRequest
-	15, // 21: sconce.v1.SessionService.RevokeSessionTokens:input_type -> sconce.v1.RevokeSessionTokensRequest
-	3,  // 22: sconce.v1.SessionService.CreateSession:output_type -> sconce.v1.CreateSessionResponse
-	5,  // 23: sconce.v1.SessionService.DescribeSession:output_type -> sconce.v1.DescribeSessionResponse
-	7,  // 24: sconce.v1.SessionService.ListSessions:output_type -> sconce.v1.ListSessionsResponse
-	9,  // 25: sconce.v1.SessionService.CloseSession:output_type -> sconce.v1.CloseSessionResponse
-	11, // 26: sconce.v1.SessionService.IssueSessionToken:output_type -> sconce.v1.IssueSessionTokenResponse
-	14, // 27: sconce.v1.SessionService.ListSessionTokens:output_type -> sconce.v1.ListSessionTokensResponse
-	16, // 28: sconce.v1.SessionService.RevokeSessionTokens:output_type -> sconce.v1.RevokeSessionTokensResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	23, // 1: sconce.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	23, // 2: sconce.v1.Session.change_time:type_name -> google.protobuf.Timestamp
+	23, // 3: sconce.v1.Session.close_time:type_name -> google.protobuf.Timestamp
+	17, // 4: sconce.v1.Session.conf:type_name -> sconce.v1.Session.ConfEntry
+	24, // 5: sconce.v1.Session.idle_timeout:type_name -> google.protobuf.Duration
+	24, // 6: sconce.v1.Session.max_age:type_name -> google.protobuf.Duration
+	18, // 7: sconce.v1.Session.labels:type_name -> sconce.v1.Session.LabelsEntry
+	23, // 8: sconce.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
+	23, // 9: sconce.v1.Session.idle_time:type_name -> google.protobuf.Timestamp
+	23, // 10: sconce.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
+	19, // 11: sconce.v1.CreateSessionRequest.conf:type_name -> sconce.v1.CreateSessionRequest.ConfEntry
+	24, // 12: sconce.v1.CreateSessionRequest.idle_timeout:type_name -> google.protobuf.Duration
+	24, // 13: sconce.v1.CreateSessionRequest.max_age:type_name -> google.protobuf.Duration
+	20, // 14: sconce.v1.CreateSessionRequest.labels:type_name -> sconce.v1.CreateSessionRequest.LabelsEntry
+	1,  // 15: sconce.v1.CreateSessionResponse.session:type_name -> sconce.v1.Session
+	1,  // 16: sconce.v1.DescribeSessionResponse.session:type_name -> sconce.v1.Session
+	21, // 17: sconce.v1.ListSessionsRequest.labels:type_name -> sconce.v1.ListSessionsRequest.LabelsEntry
+	1,  // 18: sconce.v1.ListSessionsResponse.sessions:type_name -> sconce.v1.Session
+	1,  // 19: sconce.v1.CloseSessionResponse.session:type_name -> sconce.v1.Session
+	24, // 20: sconce.v1.IssueSessionTokenRequest.lifetime:type_name -> google.protobuf.Duration
+	23, // 21: sconce.v1.IssueSessionTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	22, // 22: sconce.v1.IssueSessionTokenResponse.snippets:type_name -> sconce.v1.IssueSessionTokenResponse.Snippet
+	23, // 23: sconce.v1.SessionToken.create_time:type_name -> google.protobuf.Timestamp
+	23, // 24: sconce.v1.SessionToken.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 25: sconce.v1.SessionToken.revoke_time:type_name -> google.protobuf.Timestamp
+	23, // 26: sconce.v1.SessionToken.last_use_time:type_name -> google.protobuf.Timestamp
+	12, // 27: sconce.v1.ListSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
+	12, // 28: sconce.v1.RevokeSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
+	2,  // 29: sconce.v1.SessionService.CreateSession:input_type -> sconce.v1.CreateSessionRequest
+	4,  // 30: sconce.v1.SessionService.DescribeSession:input_type -> sconce.v1.DescribeSessionRequest
+	6,  // 31: sconce.v1.SessionService.ListSessions:input_type -> sconce.v1.ListSessionsRequest
+	8,  // 32: sconce.v1.SessionService.CloseSession:input_type -> sconce.v1.CloseSessionRequest
+	10, // 33: sconce.v1.SessionService.IssueSessionToken:input_type -> sconce.v1.IssueSessionTokenRequest
+	13, // 34: sconce.v1.SessionService.ListSessionTokens:input_type -> sconce.v1.ListSessionTokensRequest
+	15, // 35: sconce.v1.SessionService.RevokeSessionTokens:input_type -> sconce.v1.RevokeSessionTokensRequest
+	3,  // 36: sconce.v1.SessionService.CreateSession:output_type -> sconce.v1.CreateSessionResponse
+	5,  // 37: sconce.v1.SessionService.DescribeSession:output_type -> sconce.v1.DescribeSessionResponse
+	7,  // 38: sconce.v1.SessionService.ListSessions:output_type -> sconce.v1.ListSessionsResponse
+	9,  // 39: sconce.v1.SessionService.CloseSession:output_type -> sconce.v1.CloseSessionResponse
+	11, // 40: sconce.v1.SessionService.IssueSessionToken:output_type -> sconce.v1.IssueSessionTokenResponse
+	14, // 41: sconce.v1.SessionService.ListSessionTokens:output_type -> sconce.v1.ListSessionTokensResponse
+	16, // 42: sconce.v1.SessionService.RevokeSessionTokens:output_type -> sconce.v1.RevokeSessionTokensResponse
+	36, // [36:43] is the sub-list for method output_type
+	29, // [29:36] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_sconce_v1_sessions_proto_init() }
@@ -1258,7 +1579,7 @@ func file_sconce_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sconce_v1_sessions_proto_rawDesc), len(file_sconce_v1_sessions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

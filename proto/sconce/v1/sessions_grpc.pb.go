@@ -47,9 +47,11 @@ const (
 // for people and ends with what to do.
 type SessionServiceClient interface {
 	// CreateSession records a session, waits until its cluster answers (30 seconds
-	// by default) and returns it active. Reasons of its own: NAME_TAKEN,
-	// CLUSTER_UNKNOWN, CLUSTER_NOT_ACTIVE (the session is then left in state FAILED,
-	// with the reason; the name is free again once it is closed).
+	// by default), checks there that catalog, database and conf will do, and
+	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
+	// CLUSTER_UNKNOWN, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after which the
+	// session is left in state FAILED, with the reason; the name is free again once
+	// it is closed.
 	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(ctx context.Context, in *DescribeSessionRequest, opts ...grpc.CallOption) (*DescribeSessionResponse, error)
@@ -169,9 +171,11 @@ func (c *sessionServiceClient) RevokeSessionTokens(ctx context.Context, in *Revo
 // for people and ends with what to do.
 type SessionServiceServer interface {
 	// CreateSession records a session, waits until its cluster answers (30 seconds
-	// by default) and returns it active. Reasons of its own: NAME_TAKEN,
-	// CLUSTER_UNKNOWN, CLUSTER_NOT_ACTIVE (the session is then left in state FAILED,
-	// with the reason; the name is free again once it is closed).
+	// by default), checks there that catalog, database and conf will do, and
+	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
+	// CLUSTER_UNKNOWN, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after which the
+	// session is left in state FAILED, with the reason; the name is free again once
+	// it is closed.
 	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(context.Context, *DescribeSessionRequest) (*DescribeSessionResponse, error)

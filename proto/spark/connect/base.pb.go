@@ -77,7 +77,7 @@ func (x InterruptRequest_InterruptType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InterruptRequest_InterruptType.Descriptor instead.
 func (InterruptRequest_InterruptType) EnumDescriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{19, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{22, 0}
 }
 
 type GetStatusResponse_OperationStatus_OperationState int32
@@ -138,7 +138,7 @@ func (x GetStatusResponse_OperationStatus_OperationState) Number() protoreflect.
 
 // Deprecated: Use GetStatusResponse_OperationStatus_OperationState.Descriptor instead.
 func (GetStatusResponse_OperationStatus_OperationState) EnumDescriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{31, 0, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{34, 0, 0}
 }
 
 // Who the client says it is. Sconce stamps user_id with the token's subject.
@@ -282,6 +282,7 @@ type Relation struct {
 	//
 	//	*Relation_Sql
 	//	*Relation_Range
+	//	*Relation_Catalog
 	RelType       isRelation_RelType `protobuf_oneof:"rel_type"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -342,6 +343,15 @@ func (x *Relation) GetRange() *Range {
 	return nil
 }
 
+func (x *Relation) GetCatalog() *Catalog {
+	if x != nil {
+		if x, ok := x.RelType.(*Relation_Catalog); ok {
+			return x.Catalog
+		}
+	}
+	return nil
+}
+
 type isRelation_RelType interface {
 	isRelation_RelType()
 }
@@ -354,9 +364,186 @@ type Relation_Range struct {
 	Range *Range `protobuf:"bytes,15,opt,name=range,proto3,oneof"`
 }
 
+type Relation_Catalog struct {
+	Catalog *Catalog `protobuf:"bytes,200,opt,name=catalog,proto3,oneof"`
+}
+
 func (*Relation_Sql) isRelation_RelType() {}
 
 func (*Relation_Range) isRelation_RelType() {}
+
+func (*Relation_Catalog) isRelation_RelType() {}
+
+// Of Spark's calls of the catalog, those that choose where a session stands.
+type Catalog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to CatType:
+	//
+	//	*Catalog_SetCurrentDatabase
+	//	*Catalog_SetCurrentCatalog
+	CatType       isCatalog_CatType `protobuf_oneof:"cat_type"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Catalog) Reset() {
+	*x = Catalog{}
+	mi := &file_spark_connect_base_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Catalog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Catalog) ProtoMessage() {}
+
+func (x *Catalog) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Catalog.ProtoReflect.Descriptor instead.
+func (*Catalog) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Catalog) GetCatType() isCatalog_CatType {
+	if x != nil {
+		return x.CatType
+	}
+	return nil
+}
+
+func (x *Catalog) GetSetCurrentDatabase() *SetCurrentDatabase {
+	if x != nil {
+		if x, ok := x.CatType.(*Catalog_SetCurrentDatabase); ok {
+			return x.SetCurrentDatabase
+		}
+	}
+	return nil
+}
+
+func (x *Catalog) GetSetCurrentCatalog() *SetCurrentCatalog {
+	if x != nil {
+		if x, ok := x.CatType.(*Catalog_SetCurrentCatalog); ok {
+			return x.SetCurrentCatalog
+		}
+	}
+	return nil
+}
+
+type isCatalog_CatType interface {
+	isCatalog_CatType()
+}
+
+type Catalog_SetCurrentDatabase struct {
+	SetCurrentDatabase *SetCurrentDatabase `protobuf:"bytes,2,opt,name=set_current_database,json=setCurrentDatabase,proto3,oneof"`
+}
+
+type Catalog_SetCurrentCatalog struct {
+	SetCurrentCatalog *SetCurrentCatalog `protobuf:"bytes,25,opt,name=set_current_catalog,json=setCurrentCatalog,proto3,oneof"`
+}
+
+func (*Catalog_SetCurrentDatabase) isCatalog_CatType() {}
+
+func (*Catalog_SetCurrentCatalog) isCatalog_CatType() {}
+
+type SetCurrentDatabase struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DbName        string                 `protobuf:"bytes,1,opt,name=db_name,json=dbName,proto3" json:"db_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetCurrentDatabase) Reset() {
+	*x = SetCurrentDatabase{}
+	mi := &file_spark_connect_base_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetCurrentDatabase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetCurrentDatabase) ProtoMessage() {}
+
+func (x *SetCurrentDatabase) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetCurrentDatabase.ProtoReflect.Descriptor instead.
+func (*SetCurrentDatabase) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SetCurrentDatabase) GetDbName() string {
+	if x != nil {
+		return x.DbName
+	}
+	return ""
+}
+
+type SetCurrentCatalog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CatalogName   string                 `protobuf:"bytes,1,opt,name=catalog_name,json=catalogName,proto3" json:"catalog_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetCurrentCatalog) Reset() {
+	*x = SetCurrentCatalog{}
+	mi := &file_spark_connect_base_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetCurrentCatalog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetCurrentCatalog) ProtoMessage() {}
+
+func (x *SetCurrentCatalog) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetCurrentCatalog.ProtoReflect.Descriptor instead.
+func (*SetCurrentCatalog) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SetCurrentCatalog) GetCatalogName() string {
+	if x != nil {
+		return x.CatalogName
+	}
+	return ""
+}
 
 type SQL struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -367,7 +554,7 @@ type SQL struct {
 
 func (x *SQL) Reset() {
 	*x = SQL{}
-	mi := &file_spark_connect_base_proto_msgTypes[3]
+	mi := &file_spark_connect_base_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +566,7 @@ func (x *SQL) String() string {
 func (*SQL) ProtoMessage() {}
 
 func (x *SQL) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[3]
+	mi := &file_spark_connect_base_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +579,7 @@ func (x *SQL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SQL.ProtoReflect.Descriptor instead.
 func (*SQL) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SQL) GetQuery() string {
@@ -414,7 +601,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_spark_connect_base_proto_msgTypes[4]
+	mi := &file_spark_connect_base_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +613,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[4]
+	mi := &file_spark_connect_base_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +626,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{4}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Range) GetStart() int64 {
@@ -482,7 +669,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_spark_connect_base_proto_msgTypes[5]
+	mi := &file_spark_connect_base_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +681,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[5]
+	mi := &file_spark_connect_base_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +694,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{5}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Command) GetCommandType() isCommand_CommandType {
@@ -546,7 +733,7 @@ type SqlCommand struct {
 
 func (x *SqlCommand) Reset() {
 	*x = SqlCommand{}
-	mi := &file_spark_connect_base_proto_msgTypes[6]
+	mi := &file_spark_connect_base_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +745,7 @@ func (x *SqlCommand) String() string {
 func (*SqlCommand) ProtoMessage() {}
 
 func (x *SqlCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[6]
+	mi := &file_spark_connect_base_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +758,7 @@ func (x *SqlCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SqlCommand.ProtoReflect.Descriptor instead.
 func (*SqlCommand) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{6}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SqlCommand) GetSql() string {
@@ -604,7 +791,7 @@ type ExecutePlanRequest struct {
 
 func (x *ExecutePlanRequest) Reset() {
 	*x = ExecutePlanRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[7]
+	mi := &file_spark_connect_base_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +803,7 @@ func (x *ExecutePlanRequest) String() string {
 func (*ExecutePlanRequest) ProtoMessage() {}
 
 func (x *ExecutePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[7]
+	mi := &file_spark_connect_base_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +816,7 @@ func (x *ExecutePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanRequest.ProtoReflect.Descriptor instead.
 func (*ExecutePlanRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{7}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExecutePlanRequest) GetSessionId() string {
@@ -697,7 +884,7 @@ type ReattachOptions struct {
 
 func (x *ReattachOptions) Reset() {
 	*x = ReattachOptions{}
-	mi := &file_spark_connect_base_proto_msgTypes[8]
+	mi := &file_spark_connect_base_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +896,7 @@ func (x *ReattachOptions) String() string {
 func (*ReattachOptions) ProtoMessage() {}
 
 func (x *ReattachOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[8]
+	mi := &file_spark_connect_base_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +909,7 @@ func (x *ReattachOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReattachOptions.ProtoReflect.Descriptor instead.
 func (*ReattachOptions) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{8}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReattachOptions) GetReattachable() bool {
@@ -751,7 +938,7 @@ type ExecutePlanResponse struct {
 
 func (x *ExecutePlanResponse) Reset() {
 	*x = ExecutePlanResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[9]
+	mi := &file_spark_connect_base_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +950,7 @@ func (x *ExecutePlanResponse) String() string {
 func (*ExecutePlanResponse) ProtoMessage() {}
 
 func (x *ExecutePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[9]
+	mi := &file_spark_connect_base_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +963,7 @@ func (x *ExecutePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanResponse.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{9}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExecutePlanResponse) GetSessionId() string {
@@ -894,7 +1081,7 @@ type AnalyzePlanRequest struct {
 
 func (x *AnalyzePlanRequest) Reset() {
 	*x = AnalyzePlanRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[10]
+	mi := &file_spark_connect_base_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1093,7 @@ func (x *AnalyzePlanRequest) String() string {
 func (*AnalyzePlanRequest) ProtoMessage() {}
 
 func (x *AnalyzePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[10]
+	mi := &file_spark_connect_base_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1106,7 @@ func (x *AnalyzePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanRequest.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{10}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AnalyzePlanRequest) GetSessionId() string {
@@ -990,7 +1177,7 @@ type AnalyzePlanResponse struct {
 
 func (x *AnalyzePlanResponse) Reset() {
 	*x = AnalyzePlanResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[11]
+	mi := &file_spark_connect_base_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1189,7 @@ func (x *AnalyzePlanResponse) String() string {
 func (*AnalyzePlanResponse) ProtoMessage() {}
 
 func (x *AnalyzePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[11]
+	mi := &file_spark_connect_base_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1202,7 @@ func (x *AnalyzePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanResponse.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{11}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AnalyzePlanResponse) GetSessionId() string {
@@ -1068,7 +1255,7 @@ type KeyValue struct {
 
 func (x *KeyValue) Reset() {
 	*x = KeyValue{}
-	mi := &file_spark_connect_base_proto_msgTypes[12]
+	mi := &file_spark_connect_base_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1267,7 @@ func (x *KeyValue) String() string {
 func (*KeyValue) ProtoMessage() {}
 
 func (x *KeyValue) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[12]
+	mi := &file_spark_connect_base_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1280,7 @@ func (x *KeyValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyValue.ProtoReflect.Descriptor instead.
 func (*KeyValue) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{12}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *KeyValue) GetKey() string {
@@ -1123,7 +1310,7 @@ type ConfigRequest struct {
 
 func (x *ConfigRequest) Reset() {
 	*x = ConfigRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[13]
+	mi := &file_spark_connect_base_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1322,7 @@ func (x *ConfigRequest) String() string {
 func (*ConfigRequest) ProtoMessage() {}
 
 func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[13]
+	mi := &file_spark_connect_base_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1335,7 @@ func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest.ProtoReflect.Descriptor instead.
 func (*ConfigRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ConfigRequest) GetSessionId() string {
@@ -1198,7 +1385,7 @@ type ConfigResponse struct {
 
 func (x *ConfigResponse) Reset() {
 	*x = ConfigResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[14]
+	mi := &file_spark_connect_base_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1397,7 @@ func (x *ConfigResponse) String() string {
 func (*ConfigResponse) ProtoMessage() {}
 
 func (x *ConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[14]
+	mi := &file_spark_connect_base_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1410,7 @@ func (x *ConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigResponse.ProtoReflect.Descriptor instead.
 func (*ConfigResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{14}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ConfigResponse) GetSessionId() string {
@@ -1272,7 +1459,7 @@ type AddArtifactsRequest struct {
 
 func (x *AddArtifactsRequest) Reset() {
 	*x = AddArtifactsRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[15]
+	mi := &file_spark_connect_base_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1471,7 @@ func (x *AddArtifactsRequest) String() string {
 func (*AddArtifactsRequest) ProtoMessage() {}
 
 func (x *AddArtifactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[15]
+	mi := &file_spark_connect_base_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1484,7 @@ func (x *AddArtifactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddArtifactsRequest.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{15}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AddArtifactsRequest) GetSessionId() string {
@@ -1395,7 +1582,7 @@ type AddArtifactsResponse struct {
 
 func (x *AddArtifactsResponse) Reset() {
 	*x = AddArtifactsResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[16]
+	mi := &file_spark_connect_base_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1594,7 @@ func (x *AddArtifactsResponse) String() string {
 func (*AddArtifactsResponse) ProtoMessage() {}
 
 func (x *AddArtifactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[16]
+	mi := &file_spark_connect_base_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1607,7 @@ func (x *AddArtifactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddArtifactsResponse.ProtoReflect.Descriptor instead.
 func (*AddArtifactsResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AddArtifactsResponse) GetArtifacts() []*AddArtifactsResponse_ArtifactSummary {
@@ -1457,7 +1644,7 @@ type ArtifactStatusesRequest struct {
 
 func (x *ArtifactStatusesRequest) Reset() {
 	*x = ArtifactStatusesRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[17]
+	mi := &file_spark_connect_base_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1656,7 @@ func (x *ArtifactStatusesRequest) String() string {
 func (*ArtifactStatusesRequest) ProtoMessage() {}
 
 func (x *ArtifactStatusesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[17]
+	mi := &file_spark_connect_base_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1669,7 @@ func (x *ArtifactStatusesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArtifactStatusesRequest.ProtoReflect.Descriptor instead.
 func (*ArtifactStatusesRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{17}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ArtifactStatusesRequest) GetSessionId() string {
@@ -1531,7 +1718,7 @@ type ArtifactStatusesResponse struct {
 
 func (x *ArtifactStatusesResponse) Reset() {
 	*x = ArtifactStatusesResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[18]
+	mi := &file_spark_connect_base_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1730,7 @@ func (x *ArtifactStatusesResponse) String() string {
 func (*ArtifactStatusesResponse) ProtoMessage() {}
 
 func (x *ArtifactStatusesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[18]
+	mi := &file_spark_connect_base_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1743,7 @@ func (x *ArtifactStatusesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArtifactStatusesResponse.ProtoReflect.Descriptor instead.
 func (*ArtifactStatusesResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{18}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ArtifactStatusesResponse) GetStatuses() map[string]*ArtifactStatusesResponse_ArtifactStatus {
@@ -1598,7 +1785,7 @@ type InterruptRequest struct {
 
 func (x *InterruptRequest) Reset() {
 	*x = InterruptRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[19]
+	mi := &file_spark_connect_base_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1797,7 @@ func (x *InterruptRequest) String() string {
 func (*InterruptRequest) ProtoMessage() {}
 
 func (x *InterruptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[19]
+	mi := &file_spark_connect_base_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1810,7 @@ func (x *InterruptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptRequest.ProtoReflect.Descriptor instead.
 func (*InterruptRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{19}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InterruptRequest) GetSessionId() string {
@@ -1713,7 +1900,7 @@ type InterruptResponse struct {
 
 func (x *InterruptResponse) Reset() {
 	*x = InterruptResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[20]
+	mi := &file_spark_connect_base_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1912,7 @@ func (x *InterruptResponse) String() string {
 func (*InterruptResponse) ProtoMessage() {}
 
 func (x *InterruptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[20]
+	mi := &file_spark_connect_base_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1925,7 @@ func (x *InterruptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptResponse.ProtoReflect.Descriptor instead.
 func (*InterruptResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{20}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InterruptResponse) GetSessionId() string {
@@ -1776,7 +1963,7 @@ type ReattachExecuteRequest struct {
 
 func (x *ReattachExecuteRequest) Reset() {
 	*x = ReattachExecuteRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[21]
+	mi := &file_spark_connect_base_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1975,7 @@ func (x *ReattachExecuteRequest) String() string {
 func (*ReattachExecuteRequest) ProtoMessage() {}
 
 func (x *ReattachExecuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[21]
+	mi := &file_spark_connect_base_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1988,7 @@ func (x *ReattachExecuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReattachExecuteRequest.ProtoReflect.Descriptor instead.
 func (*ReattachExecuteRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{21}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReattachExecuteRequest) GetSessionId() string {
@@ -1864,7 +2051,7 @@ type ReleaseExecuteRequest struct {
 
 func (x *ReleaseExecuteRequest) Reset() {
 	*x = ReleaseExecuteRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[22]
+	mi := &file_spark_connect_base_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2063,7 @@ func (x *ReleaseExecuteRequest) String() string {
 func (*ReleaseExecuteRequest) ProtoMessage() {}
 
 func (x *ReleaseExecuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[22]
+	mi := &file_spark_connect_base_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2076,7 @@ func (x *ReleaseExecuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseExecuteRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{22}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReleaseExecuteRequest) GetSessionId() string {
@@ -1979,7 +2166,7 @@ type ReleaseExecuteResponse struct {
 
 func (x *ReleaseExecuteResponse) Reset() {
 	*x = ReleaseExecuteResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[23]
+	mi := &file_spark_connect_base_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2178,7 @@ func (x *ReleaseExecuteResponse) String() string {
 func (*ReleaseExecuteResponse) ProtoMessage() {}
 
 func (x *ReleaseExecuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[23]
+	mi := &file_spark_connect_base_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2191,7 @@ func (x *ReleaseExecuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseExecuteResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{23}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReleaseExecuteResponse) GetSessionId() string {
@@ -2040,7 +2227,7 @@ type ReleaseSessionRequest struct {
 
 func (x *ReleaseSessionRequest) Reset() {
 	*x = ReleaseSessionRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[24]
+	mi := &file_spark_connect_base_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2239,7 @@ func (x *ReleaseSessionRequest) String() string {
 func (*ReleaseSessionRequest) ProtoMessage() {}
 
 func (x *ReleaseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[24]
+	mi := &file_spark_connect_base_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2252,7 @@ func (x *ReleaseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSessionRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{24}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReleaseSessionRequest) GetSessionId() string {
@@ -2106,7 +2293,7 @@ type ReleaseSessionResponse struct {
 
 func (x *ReleaseSessionResponse) Reset() {
 	*x = ReleaseSessionResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[25]
+	mi := &file_spark_connect_base_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2118,7 +2305,7 @@ func (x *ReleaseSessionResponse) String() string {
 func (*ReleaseSessionResponse) ProtoMessage() {}
 
 func (x *ReleaseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[25]
+	mi := &file_spark_connect_base_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2131,7 +2318,7 @@ func (x *ReleaseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSessionResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{25}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReleaseSessionResponse) GetSessionId() string {
@@ -2161,7 +2348,7 @@ type FetchErrorDetailsRequest struct {
 
 func (x *FetchErrorDetailsRequest) Reset() {
 	*x = FetchErrorDetailsRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[26]
+	mi := &file_spark_connect_base_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2360,7 @@ func (x *FetchErrorDetailsRequest) String() string {
 func (*FetchErrorDetailsRequest) ProtoMessage() {}
 
 func (x *FetchErrorDetailsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[26]
+	mi := &file_spark_connect_base_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2373,7 @@ func (x *FetchErrorDetailsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchErrorDetailsRequest.ProtoReflect.Descriptor instead.
 func (*FetchErrorDetailsRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{26}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FetchErrorDetailsRequest) GetSessionId() string {
@@ -2236,7 +2423,7 @@ type FetchErrorDetailsResponse struct {
 
 func (x *FetchErrorDetailsResponse) Reset() {
 	*x = FetchErrorDetailsResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[27]
+	mi := &file_spark_connect_base_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2435,7 @@ func (x *FetchErrorDetailsResponse) String() string {
 func (*FetchErrorDetailsResponse) ProtoMessage() {}
 
 func (x *FetchErrorDetailsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[27]
+	mi := &file_spark_connect_base_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2448,7 @@ func (x *FetchErrorDetailsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchErrorDetailsResponse.ProtoReflect.Descriptor instead.
 func (*FetchErrorDetailsResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{27}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FetchErrorDetailsResponse) GetRootErrorIdx() int32 {
@@ -2305,7 +2492,7 @@ type CloneSessionRequest struct {
 
 func (x *CloneSessionRequest) Reset() {
 	*x = CloneSessionRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[28]
+	mi := &file_spark_connect_base_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2317,7 +2504,7 @@ func (x *CloneSessionRequest) String() string {
 func (*CloneSessionRequest) ProtoMessage() {}
 
 func (x *CloneSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[28]
+	mi := &file_spark_connect_base_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2330,7 +2517,7 @@ func (x *CloneSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloneSessionRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{28}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CloneSessionRequest) GetSessionId() string {
@@ -2380,7 +2567,7 @@ type CloneSessionResponse struct {
 
 func (x *CloneSessionResponse) Reset() {
 	*x = CloneSessionResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[29]
+	mi := &file_spark_connect_base_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2579,7 @@ func (x *CloneSessionResponse) String() string {
 func (*CloneSessionResponse) ProtoMessage() {}
 
 func (x *CloneSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[29]
+	mi := &file_spark_connect_base_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2592,7 @@ func (x *CloneSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloneSessionResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{29}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CloneSessionResponse) GetSessionId() string {
@@ -2449,7 +2636,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[30]
+	mi := &file_spark_connect_base_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2648,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[30]
+	mi := &file_spark_connect_base_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2661,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{30}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetStatusRequest) GetSessionId() string {
@@ -2523,7 +2710,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[31]
+	mi := &file_spark_connect_base_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2722,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[31]
+	mi := &file_spark_connect_base_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2735,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{31}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetStatusResponse) GetSessionId() string {
@@ -2584,7 +2771,7 @@ type ExecutePlanRequest_RequestOption struct {
 
 func (x *ExecutePlanRequest_RequestOption) Reset() {
 	*x = ExecutePlanRequest_RequestOption{}
-	mi := &file_spark_connect_base_proto_msgTypes[32]
+	mi := &file_spark_connect_base_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2783,7 @@ func (x *ExecutePlanRequest_RequestOption) String() string {
 func (*ExecutePlanRequest_RequestOption) ProtoMessage() {}
 
 func (x *ExecutePlanRequest_RequestOption) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[32]
+	mi := &file_spark_connect_base_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2796,7 @@ func (x *ExecutePlanRequest_RequestOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanRequest_RequestOption.ProtoReflect.Descriptor instead.
 func (*ExecutePlanRequest_RequestOption) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{7, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *ExecutePlanRequest_RequestOption) GetRequestOption() isExecutePlanRequest_RequestOption_RequestOption {
@@ -2650,7 +2837,7 @@ type ExecutePlanResponse_ArrowBatch struct {
 
 func (x *ExecutePlanResponse_ArrowBatch) Reset() {
 	*x = ExecutePlanResponse_ArrowBatch{}
-	mi := &file_spark_connect_base_proto_msgTypes[33]
+	mi := &file_spark_connect_base_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2849,7 @@ func (x *ExecutePlanResponse_ArrowBatch) String() string {
 func (*ExecutePlanResponse_ArrowBatch) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_ArrowBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[33]
+	mi := &file_spark_connect_base_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2862,7 @@ func (x *ExecutePlanResponse_ArrowBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanResponse_ArrowBatch.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_ArrowBatch) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{9, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *ExecutePlanResponse_ArrowBatch) GetRowCount() int64 {
@@ -2708,7 +2895,7 @@ type ExecutePlanResponse_SqlCommandResult struct {
 
 func (x *ExecutePlanResponse_SqlCommandResult) Reset() {
 	*x = ExecutePlanResponse_SqlCommandResult{}
-	mi := &file_spark_connect_base_proto_msgTypes[34]
+	mi := &file_spark_connect_base_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +2907,7 @@ func (x *ExecutePlanResponse_SqlCommandResult) String() string {
 func (*ExecutePlanResponse_SqlCommandResult) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_SqlCommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[34]
+	mi := &file_spark_connect_base_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2920,7 @@ func (x *ExecutePlanResponse_SqlCommandResult) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use ExecutePlanResponse_SqlCommandResult.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_SqlCommandResult) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{9, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 1}
 }
 
 func (x *ExecutePlanResponse_SqlCommandResult) GetRelation() *Relation {
@@ -2751,7 +2938,7 @@ type ExecutePlanResponse_ResultComplete struct {
 
 func (x *ExecutePlanResponse_ResultComplete) Reset() {
 	*x = ExecutePlanResponse_ResultComplete{}
-	mi := &file_spark_connect_base_proto_msgTypes[35]
+	mi := &file_spark_connect_base_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2950,7 @@ func (x *ExecutePlanResponse_ResultComplete) String() string {
 func (*ExecutePlanResponse_ResultComplete) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_ResultComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[35]
+	mi := &file_spark_connect_base_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2963,7 @@ func (x *ExecutePlanResponse_ResultComplete) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use ExecutePlanResponse_ResultComplete.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_ResultComplete) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{9, 2}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 2}
 }
 
 type ExecutePlanResponse_ExecutionProgress struct {
@@ -2788,7 +2975,7 @@ type ExecutePlanResponse_ExecutionProgress struct {
 
 func (x *ExecutePlanResponse_ExecutionProgress) Reset() {
 	*x = ExecutePlanResponse_ExecutionProgress{}
-	mi := &file_spark_connect_base_proto_msgTypes[36]
+	mi := &file_spark_connect_base_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2987,7 @@ func (x *ExecutePlanResponse_ExecutionProgress) String() string {
 func (*ExecutePlanResponse_ExecutionProgress) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_ExecutionProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[36]
+	mi := &file_spark_connect_base_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +3000,7 @@ func (x *ExecutePlanResponse_ExecutionProgress) ProtoReflect() protoreflect.Mess
 
 // Deprecated: Use ExecutePlanResponse_ExecutionProgress.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_ExecutionProgress) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{9, 3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 3}
 }
 
 func (x *ExecutePlanResponse_ExecutionProgress) GetNumInflightTasks() int64 {
@@ -2831,7 +3018,7 @@ type AnalyzePlanRequest_SparkVersion struct {
 
 func (x *AnalyzePlanRequest_SparkVersion) Reset() {
 	*x = AnalyzePlanRequest_SparkVersion{}
-	mi := &file_spark_connect_base_proto_msgTypes[37]
+	mi := &file_spark_connect_base_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +3030,7 @@ func (x *AnalyzePlanRequest_SparkVersion) String() string {
 func (*AnalyzePlanRequest_SparkVersion) ProtoMessage() {}
 
 func (x *AnalyzePlanRequest_SparkVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[37]
+	mi := &file_spark_connect_base_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +3043,7 @@ func (x *AnalyzePlanRequest_SparkVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanRequest_SparkVersion.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanRequest_SparkVersion) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{10, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type AnalyzePlanResponse_SparkVersion struct {
@@ -2868,7 +3055,7 @@ type AnalyzePlanResponse_SparkVersion struct {
 
 func (x *AnalyzePlanResponse_SparkVersion) Reset() {
 	*x = AnalyzePlanResponse_SparkVersion{}
-	mi := &file_spark_connect_base_proto_msgTypes[38]
+	mi := &file_spark_connect_base_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2880,7 +3067,7 @@ func (x *AnalyzePlanResponse_SparkVersion) String() string {
 func (*AnalyzePlanResponse_SparkVersion) ProtoMessage() {}
 
 func (x *AnalyzePlanResponse_SparkVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[38]
+	mi := &file_spark_connect_base_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +3080,7 @@ func (x *AnalyzePlanResponse_SparkVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanResponse_SparkVersion.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanResponse_SparkVersion) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{11, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{14, 0}
 }
 
 func (x *AnalyzePlanResponse_SparkVersion) GetVersion() string {
@@ -2921,7 +3108,7 @@ type ConfigRequest_Operation struct {
 
 func (x *ConfigRequest_Operation) Reset() {
 	*x = ConfigRequest_Operation{}
-	mi := &file_spark_connect_base_proto_msgTypes[39]
+	mi := &file_spark_connect_base_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3120,7 @@ func (x *ConfigRequest_Operation) String() string {
 func (*ConfigRequest_Operation) ProtoMessage() {}
 
 func (x *ConfigRequest_Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[39]
+	mi := &file_spark_connect_base_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3133,7 @@ func (x *ConfigRequest_Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Operation.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Operation) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 0}
 }
 
 func (x *ConfigRequest_Operation) GetOpType() isConfigRequest_Operation_OpType {
@@ -3075,7 +3262,7 @@ type ConfigRequest_Set struct {
 
 func (x *ConfigRequest_Set) Reset() {
 	*x = ConfigRequest_Set{}
-	mi := &file_spark_connect_base_proto_msgTypes[40]
+	mi := &file_spark_connect_base_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3274,7 @@ func (x *ConfigRequest_Set) String() string {
 func (*ConfigRequest_Set) ProtoMessage() {}
 
 func (x *ConfigRequest_Set) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[40]
+	mi := &file_spark_connect_base_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3287,7 @@ func (x *ConfigRequest_Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Set.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Set) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 1}
 }
 
 func (x *ConfigRequest_Set) GetPairs() []*KeyValue {
@@ -3126,7 +3313,7 @@ type ConfigRequest_Get struct {
 
 func (x *ConfigRequest_Get) Reset() {
 	*x = ConfigRequest_Get{}
-	mi := &file_spark_connect_base_proto_msgTypes[41]
+	mi := &file_spark_connect_base_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3325,7 @@ func (x *ConfigRequest_Get) String() string {
 func (*ConfigRequest_Get) ProtoMessage() {}
 
 func (x *ConfigRequest_Get) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[41]
+	mi := &file_spark_connect_base_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3338,7 @@ func (x *ConfigRequest_Get) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Get.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Get) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 2}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 2}
 }
 
 func (x *ConfigRequest_Get) GetKeys() []string {
@@ -3170,7 +3357,7 @@ type ConfigRequest_GetWithDefault struct {
 
 func (x *ConfigRequest_GetWithDefault) Reset() {
 	*x = ConfigRequest_GetWithDefault{}
-	mi := &file_spark_connect_base_proto_msgTypes[42]
+	mi := &file_spark_connect_base_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3182,7 +3369,7 @@ func (x *ConfigRequest_GetWithDefault) String() string {
 func (*ConfigRequest_GetWithDefault) ProtoMessage() {}
 
 func (x *ConfigRequest_GetWithDefault) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[42]
+	mi := &file_spark_connect_base_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3195,7 +3382,7 @@ func (x *ConfigRequest_GetWithDefault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_GetWithDefault.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_GetWithDefault) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 3}
 }
 
 func (x *ConfigRequest_GetWithDefault) GetPairs() []*KeyValue {
@@ -3214,7 +3401,7 @@ type ConfigRequest_GetOption struct {
 
 func (x *ConfigRequest_GetOption) Reset() {
 	*x = ConfigRequest_GetOption{}
-	mi := &file_spark_connect_base_proto_msgTypes[43]
+	mi := &file_spark_connect_base_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3226,7 +3413,7 @@ func (x *ConfigRequest_GetOption) String() string {
 func (*ConfigRequest_GetOption) ProtoMessage() {}
 
 func (x *ConfigRequest_GetOption) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[43]
+	mi := &file_spark_connect_base_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3239,7 +3426,7 @@ func (x *ConfigRequest_GetOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_GetOption.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_GetOption) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 4}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 4}
 }
 
 func (x *ConfigRequest_GetOption) GetKeys() []string {
@@ -3258,7 +3445,7 @@ type ConfigRequest_GetAll struct {
 
 func (x *ConfigRequest_GetAll) Reset() {
 	*x = ConfigRequest_GetAll{}
-	mi := &file_spark_connect_base_proto_msgTypes[44]
+	mi := &file_spark_connect_base_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3457,7 @@ func (x *ConfigRequest_GetAll) String() string {
 func (*ConfigRequest_GetAll) ProtoMessage() {}
 
 func (x *ConfigRequest_GetAll) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[44]
+	mi := &file_spark_connect_base_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3470,7 @@ func (x *ConfigRequest_GetAll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_GetAll.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_GetAll) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 5}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 5}
 }
 
 func (x *ConfigRequest_GetAll) GetPrefix() string {
@@ -3302,7 +3489,7 @@ type ConfigRequest_Unset struct {
 
 func (x *ConfigRequest_Unset) Reset() {
 	*x = ConfigRequest_Unset{}
-	mi := &file_spark_connect_base_proto_msgTypes[45]
+	mi := &file_spark_connect_base_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3501,7 @@ func (x *ConfigRequest_Unset) String() string {
 func (*ConfigRequest_Unset) ProtoMessage() {}
 
 func (x *ConfigRequest_Unset) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[45]
+	mi := &file_spark_connect_base_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3514,7 @@ func (x *ConfigRequest_Unset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Unset.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Unset) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 6}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 6}
 }
 
 func (x *ConfigRequest_Unset) GetKeys() []string {
@@ -3346,7 +3533,7 @@ type ConfigRequest_IsModifiable struct {
 
 func (x *ConfigRequest_IsModifiable) Reset() {
 	*x = ConfigRequest_IsModifiable{}
-	mi := &file_spark_connect_base_proto_msgTypes[46]
+	mi := &file_spark_connect_base_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +3545,7 @@ func (x *ConfigRequest_IsModifiable) String() string {
 func (*ConfigRequest_IsModifiable) ProtoMessage() {}
 
 func (x *ConfigRequest_IsModifiable) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[46]
+	mi := &file_spark_connect_base_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3371,7 +3558,7 @@ func (x *ConfigRequest_IsModifiable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_IsModifiable.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_IsModifiable) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 7}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 7}
 }
 
 func (x *ConfigRequest_IsModifiable) GetKeys() []string {
@@ -3391,7 +3578,7 @@ type AddArtifactsRequest_ArtifactChunk struct {
 
 func (x *AddArtifactsRequest_ArtifactChunk) Reset() {
 	*x = AddArtifactsRequest_ArtifactChunk{}
-	mi := &file_spark_connect_base_proto_msgTypes[47]
+	mi := &file_spark_connect_base_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3590,7 @@ func (x *AddArtifactsRequest_ArtifactChunk) String() string {
 func (*AddArtifactsRequest_ArtifactChunk) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_ArtifactChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[47]
+	mi := &file_spark_connect_base_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3603,7 @@ func (x *AddArtifactsRequest_ArtifactChunk) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use AddArtifactsRequest_ArtifactChunk.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_ArtifactChunk) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{15, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *AddArtifactsRequest_ArtifactChunk) GetData() []byte {
@@ -3443,7 +3630,7 @@ type AddArtifactsRequest_SingleChunkArtifact struct {
 
 func (x *AddArtifactsRequest_SingleChunkArtifact) Reset() {
 	*x = AddArtifactsRequest_SingleChunkArtifact{}
-	mi := &file_spark_connect_base_proto_msgTypes[48]
+	mi := &file_spark_connect_base_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3642,7 @@ func (x *AddArtifactsRequest_SingleChunkArtifact) String() string {
 func (*AddArtifactsRequest_SingleChunkArtifact) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_SingleChunkArtifact) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[48]
+	mi := &file_spark_connect_base_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3655,7 @@ func (x *AddArtifactsRequest_SingleChunkArtifact) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use AddArtifactsRequest_SingleChunkArtifact.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_SingleChunkArtifact) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{15, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 1}
 }
 
 func (x *AddArtifactsRequest_SingleChunkArtifact) GetName() string {
@@ -3494,7 +3681,7 @@ type AddArtifactsRequest_Batch struct {
 
 func (x *AddArtifactsRequest_Batch) Reset() {
 	*x = AddArtifactsRequest_Batch{}
-	mi := &file_spark_connect_base_proto_msgTypes[49]
+	mi := &file_spark_connect_base_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3506,7 +3693,7 @@ func (x *AddArtifactsRequest_Batch) String() string {
 func (*AddArtifactsRequest_Batch) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[49]
+	mi := &file_spark_connect_base_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3519,7 +3706,7 @@ func (x *AddArtifactsRequest_Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddArtifactsRequest_Batch.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_Batch) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{15, 2}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 2}
 }
 
 func (x *AddArtifactsRequest_Batch) GetArtifacts() []*AddArtifactsRequest_SingleChunkArtifact {
@@ -3541,7 +3728,7 @@ type AddArtifactsRequest_BeginChunkedArtifact struct {
 
 func (x *AddArtifactsRequest_BeginChunkedArtifact) Reset() {
 	*x = AddArtifactsRequest_BeginChunkedArtifact{}
-	mi := &file_spark_connect_base_proto_msgTypes[50]
+	mi := &file_spark_connect_base_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3553,7 +3740,7 @@ func (x *AddArtifactsRequest_BeginChunkedArtifact) String() string {
 func (*AddArtifactsRequest_BeginChunkedArtifact) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_BeginChunkedArtifact) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[50]
+	mi := &file_spark_connect_base_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3566,7 +3753,7 @@ func (x *AddArtifactsRequest_BeginChunkedArtifact) ProtoReflect() protoreflect.M
 
 // Deprecated: Use AddArtifactsRequest_BeginChunkedArtifact.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_BeginChunkedArtifact) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{15, 3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 3}
 }
 
 func (x *AddArtifactsRequest_BeginChunkedArtifact) GetName() string {
@@ -3607,7 +3794,7 @@ type AddArtifactsResponse_ArtifactSummary struct {
 
 func (x *AddArtifactsResponse_ArtifactSummary) Reset() {
 	*x = AddArtifactsResponse_ArtifactSummary{}
-	mi := &file_spark_connect_base_proto_msgTypes[51]
+	mi := &file_spark_connect_base_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3619,7 +3806,7 @@ func (x *AddArtifactsResponse_ArtifactSummary) String() string {
 func (*AddArtifactsResponse_ArtifactSummary) ProtoMessage() {}
 
 func (x *AddArtifactsResponse_ArtifactSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[51]
+	mi := &file_spark_connect_base_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3632,7 +3819,7 @@ func (x *AddArtifactsResponse_ArtifactSummary) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use AddArtifactsResponse_ArtifactSummary.ProtoReflect.Descriptor instead.
 func (*AddArtifactsResponse_ArtifactSummary) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{19, 0}
 }
 
 func (x *AddArtifactsResponse_ArtifactSummary) GetName() string {
@@ -3658,7 +3845,7 @@ type ArtifactStatusesResponse_ArtifactStatus struct {
 
 func (x *ArtifactStatusesResponse_ArtifactStatus) Reset() {
 	*x = ArtifactStatusesResponse_ArtifactStatus{}
-	mi := &file_spark_connect_base_proto_msgTypes[53]
+	mi := &file_spark_connect_base_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3857,7 @@ func (x *ArtifactStatusesResponse_ArtifactStatus) String() string {
 func (*ArtifactStatusesResponse_ArtifactStatus) ProtoMessage() {}
 
 func (x *ArtifactStatusesResponse_ArtifactStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[53]
+	mi := &file_spark_connect_base_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3870,7 @@ func (x *ArtifactStatusesResponse_ArtifactStatus) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use ArtifactStatusesResponse_ArtifactStatus.ProtoReflect.Descriptor instead.
 func (*ArtifactStatusesResponse_ArtifactStatus) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{21, 1}
 }
 
 func (x *ArtifactStatusesResponse_ArtifactStatus) GetExists() bool {
@@ -3701,7 +3888,7 @@ type ReleaseExecuteRequest_ReleaseAll struct {
 
 func (x *ReleaseExecuteRequest_ReleaseAll) Reset() {
 	*x = ReleaseExecuteRequest_ReleaseAll{}
-	mi := &file_spark_connect_base_proto_msgTypes[54]
+	mi := &file_spark_connect_base_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3900,7 @@ func (x *ReleaseExecuteRequest_ReleaseAll) String() string {
 func (*ReleaseExecuteRequest_ReleaseAll) ProtoMessage() {}
 
 func (x *ReleaseExecuteRequest_ReleaseAll) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[54]
+	mi := &file_spark_connect_base_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3913,7 @@ func (x *ReleaseExecuteRequest_ReleaseAll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseExecuteRequest_ReleaseAll.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteRequest_ReleaseAll) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{22, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 0}
 }
 
 type ReleaseExecuteRequest_ReleaseUntil struct {
@@ -3738,7 +3925,7 @@ type ReleaseExecuteRequest_ReleaseUntil struct {
 
 func (x *ReleaseExecuteRequest_ReleaseUntil) Reset() {
 	*x = ReleaseExecuteRequest_ReleaseUntil{}
-	mi := &file_spark_connect_base_proto_msgTypes[55]
+	mi := &file_spark_connect_base_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +3937,7 @@ func (x *ReleaseExecuteRequest_ReleaseUntil) String() string {
 func (*ReleaseExecuteRequest_ReleaseUntil) ProtoMessage() {}
 
 func (x *ReleaseExecuteRequest_ReleaseUntil) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[55]
+	mi := &file_spark_connect_base_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +3950,7 @@ func (x *ReleaseExecuteRequest_ReleaseUntil) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use ReleaseExecuteRequest_ReleaseUntil.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteRequest_ReleaseUntil) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{22, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 1}
 }
 
 func (x *ReleaseExecuteRequest_ReleaseUntil) GetResponseId() string {
@@ -3783,7 +3970,7 @@ type FetchErrorDetailsResponse_Error struct {
 
 func (x *FetchErrorDetailsResponse_Error) Reset() {
 	*x = FetchErrorDetailsResponse_Error{}
-	mi := &file_spark_connect_base_proto_msgTypes[56]
+	mi := &file_spark_connect_base_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +3982,7 @@ func (x *FetchErrorDetailsResponse_Error) String() string {
 func (*FetchErrorDetailsResponse_Error) ProtoMessage() {}
 
 func (x *FetchErrorDetailsResponse_Error) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[56]
+	mi := &file_spark_connect_base_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +3995,7 @@ func (x *FetchErrorDetailsResponse_Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchErrorDetailsResponse_Error.ProtoReflect.Descriptor instead.
 func (*FetchErrorDetailsResponse_Error) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{27, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{30, 0}
 }
 
 func (x *FetchErrorDetailsResponse_Error) GetErrorTypeHierarchy() []string {
@@ -3834,7 +4021,7 @@ type GetStatusRequest_OperationStatusRequest struct {
 
 func (x *GetStatusRequest_OperationStatusRequest) Reset() {
 	*x = GetStatusRequest_OperationStatusRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[57]
+	mi := &file_spark_connect_base_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +4033,7 @@ func (x *GetStatusRequest_OperationStatusRequest) String() string {
 func (*GetStatusRequest_OperationStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest_OperationStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[57]
+	mi := &file_spark_connect_base_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +4046,7 @@ func (x *GetStatusRequest_OperationStatusRequest) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use GetStatusRequest_OperationStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest_OperationStatusRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{30, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{33, 0}
 }
 
 func (x *GetStatusRequest_OperationStatusRequest) GetOperationIds() []string {
@@ -3879,7 +4066,7 @@ type GetStatusResponse_OperationStatus struct {
 
 func (x *GetStatusResponse_OperationStatus) Reset() {
 	*x = GetStatusResponse_OperationStatus{}
-	mi := &file_spark_connect_base_proto_msgTypes[58]
+	mi := &file_spark_connect_base_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3891,7 +4078,7 @@ func (x *GetStatusResponse_OperationStatus) String() string {
 func (*GetStatusResponse_OperationStatus) ProtoMessage() {}
 
 func (x *GetStatusResponse_OperationStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[58]
+	mi := &file_spark_connect_base_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3904,7 +4091,7 @@ func (x *GetStatusResponse_OperationStatus) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_OperationStatus.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_OperationStatus) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{31, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{34, 0}
 }
 
 func (x *GetStatusResponse_OperationStatus) GetOperationId() string {
@@ -3932,13 +4119,23 @@ const file_spark_connect_base_proto_rawDesc = "" +
 	"\x04Plan\x12-\n" +
 	"\x04root\x18\x01 \x01(\v2\x17.spark.connect.RelationH\x00R\x04root\x122\n" +
 	"\acommand\x18\x02 \x01(\v2\x16.spark.connect.CommandH\x00R\acommandB\t\n" +
-	"\aop_type\"l\n" +
+	"\aop_type\"\xa1\x01\n" +
 	"\bRelation\x12&\n" +
 	"\x03sql\x18\n" +
 	" \x01(\v2\x12.spark.connect.SQLH\x00R\x03sql\x12,\n" +
-	"\x05range\x18\x0f \x01(\v2\x14.spark.connect.RangeH\x00R\x05rangeB\n" +
+	"\x05range\x18\x0f \x01(\v2\x14.spark.connect.RangeH\x00R\x05range\x123\n" +
+	"\acatalog\x18\xc8\x01 \x01(\v2\x16.spark.connect.CatalogH\x00R\acatalogB\n" +
 	"\n" +
-	"\brel_type\"\x1b\n" +
+	"\brel_type\"\xc0\x01\n" +
+	"\aCatalog\x12U\n" +
+	"\x14set_current_database\x18\x02 \x01(\v2!.spark.connect.SetCurrentDatabaseH\x00R\x12setCurrentDatabase\x12R\n" +
+	"\x13set_current_catalog\x18\x19 \x01(\v2 .spark.connect.SetCurrentCatalogH\x00R\x11setCurrentCatalogB\n" +
+	"\n" +
+	"\bcat_type\"-\n" +
+	"\x12SetCurrentDatabase\x12\x17\n" +
+	"\adb_name\x18\x01 \x01(\tR\x06dbName\"6\n" +
+	"\x11SetCurrentCatalog\x12!\n" +
+	"\fcatalog_name\x18\x01 \x01(\tR\vcatalogName\"\x1b\n" +
 	"\x03SQL\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\"\x91\x01\n" +
 	"\x05Range\x12\x19\n" +
@@ -4289,155 +4486,161 @@ func file_spark_connect_base_proto_rawDescGZIP() []byte {
 }
 
 var file_spark_connect_base_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spark_connect_base_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_spark_connect_base_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_spark_connect_base_proto_goTypes = []any{
 	(InterruptRequest_InterruptType)(0),                   // 0: spark.connect.InterruptRequest.InterruptType
 	(GetStatusResponse_OperationStatus_OperationState)(0), // 1: spark.connect.GetStatusResponse.OperationStatus.OperationState
 	(*UserContext)(nil),                                   // 2: spark.connect.UserContext
 	(*Plan)(nil),                                          // 3: spark.connect.Plan
 	(*Relation)(nil),                                      // 4: spark.connect.Relation
-	(*SQL)(nil),                                           // 5: spark.connect.SQL
-	(*Range)(nil),                                         // 6: spark.connect.Range
-	(*Command)(nil),                                       // 7: spark.connect.Command
-	(*SqlCommand)(nil),                                    // 8: spark.connect.SqlCommand
-	(*ExecutePlanRequest)(nil),                            // 9: spark.connect.ExecutePlanRequest
-	(*ReattachOptions)(nil),                               // 10: spark.connect.ReattachOptions
-	(*ExecutePlanResponse)(nil),                           // 11: spark.connect.ExecutePlanResponse
-	(*AnalyzePlanRequest)(nil),                            // 12: spark.connect.AnalyzePlanRequest
-	(*AnalyzePlanResponse)(nil),                           // 13: spark.connect.AnalyzePlanResponse
-	(*KeyValue)(nil),                                      // 14: spark.connect.KeyValue
-	(*ConfigRequest)(nil),                                 // 15: spark.connect.ConfigRequest
-	(*ConfigResponse)(nil),                                // 16: spark.connect.ConfigResponse
-	(*AddArtifactsRequest)(nil),                           // 17: spark.connect.AddArtifactsRequest
-	(*AddArtifactsResponse)(nil),                          // 18: spark.connect.AddArtifactsResponse
-	(*ArtifactStatusesRequest)(nil),                       // 19: spark.connect.ArtifactStatusesRequest
-	(*ArtifactStatusesResponse)(nil),                      // 20: spark.connect.ArtifactStatusesResponse
-	(*InterruptRequest)(nil),                              // 21: spark.connect.InterruptRequest
-	(*InterruptResponse)(nil),                             // 22: spark.connect.InterruptResponse
-	(*ReattachExecuteRequest)(nil),                        // 23: spark.connect.ReattachExecuteRequest
-	(*ReleaseExecuteRequest)(nil),                         // 24: spark.connect.ReleaseExecuteRequest
-	(*ReleaseExecuteResponse)(nil),                        // 25: spark.connect.ReleaseExecuteResponse
-	(*ReleaseSessionRequest)(nil),                         // 26: spark.connect.ReleaseSessionRequest
-	(*ReleaseSessionResponse)(nil),                        // 27: spark.connect.ReleaseSessionResponse
-	(*FetchErrorDetailsRequest)(nil),                      // 28: spark.connect.FetchErrorDetailsRequest
-	(*FetchErrorDetailsResponse)(nil),                     // 29: spark.connect.FetchErrorDetailsResponse
-	(*CloneSessionRequest)(nil),                           // 30: spark.connect.CloneSessionRequest
-	(*CloneSessionResponse)(nil),                          // 31: spark.connect.CloneSessionResponse
-	(*GetStatusRequest)(nil),                              // 32: spark.connect.GetStatusRequest
-	(*GetStatusResponse)(nil),                             // 33: spark.connect.GetStatusResponse
-	(*ExecutePlanRequest_RequestOption)(nil),              // 34: spark.connect.ExecutePlanRequest.RequestOption
-	(*ExecutePlanResponse_ArrowBatch)(nil),                // 35: spark.connect.ExecutePlanResponse.ArrowBatch
-	(*ExecutePlanResponse_SqlCommandResult)(nil),          // 36: spark.connect.ExecutePlanResponse.SqlCommandResult
-	(*ExecutePlanResponse_ResultComplete)(nil),            // 37: spark.connect.ExecutePlanResponse.ResultComplete
-	(*ExecutePlanResponse_ExecutionProgress)(nil),         // 38: spark.connect.ExecutePlanResponse.ExecutionProgress
-	(*AnalyzePlanRequest_SparkVersion)(nil),               // 39: spark.connect.AnalyzePlanRequest.SparkVersion
-	(*AnalyzePlanResponse_SparkVersion)(nil),              // 40: spark.connect.AnalyzePlanResponse.SparkVersion
-	(*ConfigRequest_Operation)(nil),                       // 41: spark.connect.ConfigRequest.Operation
-	(*ConfigRequest_Set)(nil),                             // 42: spark.connect.ConfigRequest.Set
-	(*ConfigRequest_Get)(nil),                             // 43: spark.connect.ConfigRequest.Get
-	(*ConfigRequest_GetWithDefault)(nil),                  // 44: spark.connect.ConfigRequest.GetWithDefault
-	(*ConfigRequest_GetOption)(nil),                       // 45: spark.connect.ConfigRequest.GetOption
-	(*ConfigRequest_GetAll)(nil),                          // 46: spark.connect.ConfigRequest.GetAll
-	(*ConfigRequest_Unset)(nil),                           // 47: spark.connect.ConfigRequest.Unset
-	(*ConfigRequest_IsModifiable)(nil),                    // 48: spark.connect.ConfigRequest.IsModifiable
-	(*AddArtifactsRequest_ArtifactChunk)(nil),             // 49: spark.connect.AddArtifactsRequest.ArtifactChunk
-	(*AddArtifactsRequest_SingleChunkArtifact)(nil),       // 50: spark.connect.AddArtifactsRequest.SingleChunkArtifact
-	(*AddArtifactsRequest_Batch)(nil),                     // 51: spark.connect.AddArtifactsRequest.Batch
-	(*AddArtifactsRequest_BeginChunkedArtifact)(nil),      // 52: spark.connect.AddArtifactsRequest.BeginChunkedArtifact
-	(*AddArtifactsResponse_ArtifactSummary)(nil),          // 53: spark.connect.AddArtifactsResponse.ArtifactSummary
-	nil, // 54: spark.connect.ArtifactStatusesResponse.StatusesEntry
-	(*ArtifactStatusesResponse_ArtifactStatus)(nil), // 55: spark.connect.ArtifactStatusesResponse.ArtifactStatus
-	(*ReleaseExecuteRequest_ReleaseAll)(nil),        // 56: spark.connect.ReleaseExecuteRequest.ReleaseAll
-	(*ReleaseExecuteRequest_ReleaseUntil)(nil),      // 57: spark.connect.ReleaseExecuteRequest.ReleaseUntil
-	(*FetchErrorDetailsResponse_Error)(nil),         // 58: spark.connect.FetchErrorDetailsResponse.Error
-	(*GetStatusRequest_OperationStatusRequest)(nil), // 59: spark.connect.GetStatusRequest.OperationStatusRequest
-	(*GetStatusResponse_OperationStatus)(nil),       // 60: spark.connect.GetStatusResponse.OperationStatus
+	(*Catalog)(nil),                                       // 5: spark.connect.Catalog
+	(*SetCurrentDatabase)(nil),                            // 6: spark.connect.SetCurrentDatabase
+	(*SetCurrentCatalog)(nil),                             // 7: spark.connect.SetCurrentCatalog
+	(*SQL)(nil),                                           // 8: spark.connect.SQL
+	(*Range)(nil),                                         // 9: spark.connect.Range
+	(*Command)(nil),                                       // 10: spark.connect.Command
+	(*SqlCommand)(nil),                                    // 11: spark.connect.SqlCommand
+	(*ExecutePlanRequest)(nil),                            // 12: spark.connect.ExecutePlanRequest
+	(*ReattachOptions)(nil),                               // 13: spark.connect.ReattachOptions
+	(*ExecutePlanResponse)(nil),                           // 14: spark.connect.ExecutePlanResponse
+	(*AnalyzePlanRequest)(nil),                            // 15: spark.connect.AnalyzePlanRequest
+	(*AnalyzePlanResponse)(nil),                           // 16: spark.connect.AnalyzePlanResponse
+	(*KeyValue)(nil),                                      // 17: spark.connect.KeyValue
+	(*ConfigRequest)(nil),                                 // 18: spark.connect.ConfigRequest
+	(*ConfigResponse)(nil),                                // 19: spark.connect.ConfigResponse
+	(*AddArtifactsRequest)(nil),                           // 20: spark.connect.AddArtifactsRequest
+	(*AddArtifactsResponse)(nil),                          // 21: spark.connect.AddArtifactsResponse
+	(*ArtifactStatusesRequest)(nil),                       // 22: spark.connect.ArtifactStatusesRequest
+	(*ArtifactStatusesResponse)(nil),                      // 23: spark.connect.ArtifactStatusesResponse
+	(*InterruptRequest)(nil),                              // 24: spark.connect.InterruptRequest
+	(*InterruptResponse)(nil),                             // 25: spark.connect.InterruptResponse
+	(*ReattachExecuteRequest)(nil),                        // 26: spark.connect.ReattachExecuteRequest
+	(*ReleaseExecuteRequest)(nil),                         // 27: spark.connect.ReleaseExecuteRequest
+	(*ReleaseExecuteResponse)(nil),                        // 28: spark.connect.ReleaseExecuteResponse
+	(*ReleaseSessionRequest)(nil),                         // 29: spark.connect.ReleaseSessionRequest
+	(*ReleaseSessionResponse)(nil),                        // 30: spark.connect.ReleaseSessionResponse
+	(*FetchErrorDetailsRequest)(nil),                      // 31: spark.connect.FetchErrorDetailsRequest
+	(*FetchErrorDetailsResponse)(nil),                     // 32: spark.connect.FetchErrorDetailsResponse
+	(*CloneSessionRequest)(nil),                           // 33: spark.connect.CloneSessionRequest
+	(*CloneSessionResponse)(nil),                          // 34: spark.connect.CloneSessionResponse
+	(*GetStatusRequest)(nil),                              // 35: spark.connect.GetStatusRequest
+	(*GetStatusResponse)(nil),                             // 36: spark.connect.GetStatusResponse
+	(*ExecutePlanRequest_RequestOption)(nil),              // 37: spark.connect.ExecutePlanRequest.RequestOption
+	(*ExecutePlanResponse_ArrowBatch)(nil),                // 38: spark.connect.ExecutePlanResponse.ArrowBatch
+	(*ExecutePlanResponse_SqlCommandResult)(nil),          // 39: spark.connect.ExecutePlanResponse.SqlCommandResult
+	(*ExecutePlanResponse_ResultComplete)(nil),            // 40: spark.connect.ExecutePlanResponse.ResultComplete
+	(*ExecutePlanResponse_ExecutionProgress)(nil),         // 41: spark.connect.ExecutePlanResponse.ExecutionProgress
+	(*AnalyzePlanRequest_SparkVersion)(nil),               // 42: spark.connect.AnalyzePlanRequest.SparkVersion
+	(*AnalyzePlanResponse_SparkVersion)(nil),              // 43: spark.connect.AnalyzePlanResponse.SparkVersion
+	(*ConfigRequest_Operation)(nil),                       // 44: spark.connect.ConfigRequest.Operation
+	(*ConfigRequest_Set)(nil),                             // 45: spark.connect.ConfigRequest.Set
+	(*ConfigRequest_Get)(nil),                             // 46: spark.connect.ConfigRequest.Get
+	(*ConfigRequest_GetWithDefault)(nil),                  // 47: spark.connect.ConfigRequest.GetWithDefault
+	(*ConfigRequest_GetOption)(nil),                       // 48: spark.connect.ConfigRequest.GetOption
+	(*ConfigRequest_GetAll)(nil),                          // 49: spark.connect.ConfigRequest.GetAll
+	(*ConfigRequest_Unset)(nil),                           // 50: spark.connect.ConfigRequest.Unset
+	(*ConfigRequest_IsModifiable)(nil),                    // 51: spark.connect.ConfigRequest.IsModifiable
+	(*AddArtifactsRequest_ArtifactChunk)(nil),             // 52: spark.connect.AddArtifactsRequest.ArtifactChunk
+	(*AddArtifactsRequest_SingleChunkArtifact)(nil),       // 53: spark.connect.AddArtifactsRequest.SingleChunkArtifact
+	(*AddArtifactsRequest_Batch)(nil),                     // 54: spark.connect.AddArtifactsRequest.Batch
+	(*AddArtifactsRequest_BeginChunkedArtifact)(nil),      // 55: spark.connect.AddArtifactsRequest.BeginChunkedArtifact
+	(*AddArtifactsResponse_ArtifactSummary)(nil),          // 56: spark.connect.AddArtifactsResponse.ArtifactSummary
+	nil, // 57: spark.connect.ArtifactStatusesResponse.StatusesEntry
+	(*ArtifactStatusesResponse_ArtifactStatus)(nil), // 58: spark.connect.ArtifactStatusesResponse.ArtifactStatus
+	(*ReleaseExecuteRequest_ReleaseAll)(nil),        // 59: spark.connect.ReleaseExecuteRequest.ReleaseAll
+	(*ReleaseExecuteRequest_ReleaseUntil)(nil),      // 60: spark.connect.ReleaseExecuteRequest.ReleaseUntil
+	(*FetchErrorDetailsResponse_Error)(nil),         // 61: spark.connect.FetchErrorDetailsResponse.Error
+	(*GetStatusRequest_OperationStatusRequest)(nil), // 62: spark.connect.GetStatusRequest.OperationStatusRequest
+	(*GetStatusResponse_OperationStatus)(nil),       // 63: spark.connect.GetStatusResponse.OperationStatus
 }
 var file_spark_connect_base_proto_depIdxs = []int32{
 	4,  // 0: spark.connect.Plan.root:type_name -> spark.connect.Relation
-	7,  // 1: spark.connect.Plan.command:type_name -> spark.connect.Command
-	5,  // 2: spark.connect.Relation.sql:type_name -> spark.connect.SQL
-	6,  // 3: spark.connect.Relation.range:type_name -> spark.connect.Range
-	8,  // 4: spark.connect.Command.sql_command:type_name -> spark.connect.SqlCommand
-	4,  // 5: spark.connect.SqlCommand.input:type_name -> spark.connect.Relation
-	2,  // 6: spark.connect.ExecutePlanRequest.user_context:type_name -> spark.connect.UserContext
-	3,  // 7: spark.connect.ExecutePlanRequest.plan:type_name -> spark.connect.Plan
-	34, // 8: spark.connect.ExecutePlanRequest.request_options:type_name -> spark.connect.ExecutePlanRequest.RequestOption
-	35, // 9: spark.connect.ExecutePlanResponse.arrow_batch:type_name -> spark.connect.ExecutePlanResponse.ArrowBatch
-	36, // 10: spark.connect.ExecutePlanResponse.sql_command_result:type_name -> spark.connect.ExecutePlanResponse.SqlCommandResult
-	37, // 11: spark.connect.ExecutePlanResponse.result_complete:type_name -> spark.connect.ExecutePlanResponse.ResultComplete
-	38, // 12: spark.connect.ExecutePlanResponse.execution_progress:type_name -> spark.connect.ExecutePlanResponse.ExecutionProgress
-	2,  // 13: spark.connect.AnalyzePlanRequest.user_context:type_name -> spark.connect.UserContext
-	39, // 14: spark.connect.AnalyzePlanRequest.spark_version:type_name -> spark.connect.AnalyzePlanRequest.SparkVersion
-	40, // 15: spark.connect.AnalyzePlanResponse.spark_version:type_name -> spark.connect.AnalyzePlanResponse.SparkVersion
-	2,  // 16: spark.connect.ConfigRequest.user_context:type_name -> spark.connect.UserContext
-	41, // 17: spark.connect.ConfigRequest.operation:type_name -> spark.connect.ConfigRequest.Operation
-	14, // 18: spark.connect.ConfigResponse.pairs:type_name -> spark.connect.KeyValue
-	2,  // 19: spark.connect.AddArtifactsRequest.user_context:type_name -> spark.connect.UserContext
-	51, // 20: spark.connect.AddArtifactsRequest.batch:type_name -> spark.connect.AddArtifactsRequest.Batch
-	52, // 21: spark.connect.AddArtifactsRequest.begin_chunk:type_name -> spark.connect.AddArtifactsRequest.BeginChunkedArtifact
-	49, // 22: spark.connect.AddArtifactsRequest.chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
-	53, // 23: spark.connect.AddArtifactsResponse.artifacts:type_name -> spark.connect.AddArtifactsResponse.ArtifactSummary
-	2,  // 24: spark.connect.ArtifactStatusesRequest.user_context:type_name -> spark.connect.UserContext
-	54, // 25: spark.connect.ArtifactStatusesResponse.statuses:type_name -> spark.connect.ArtifactStatusesResponse.StatusesEntry
-	2,  // 26: spark.connect.InterruptRequest.user_context:type_name -> spark.connect.UserContext
-	0,  // 27: spark.connect.InterruptRequest.interrupt_type:type_name -> spark.connect.InterruptRequest.InterruptType
-	2,  // 28: spark.connect.ReattachExecuteRequest.user_context:type_name -> spark.connect.UserContext
-	2,  // 29: spark.connect.ReleaseExecuteRequest.user_context:type_name -> spark.connect.UserContext
-	56, // 30: spark.connect.ReleaseExecuteRequest.release_all:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseAll
-	57, // 31: spark.connect.ReleaseExecuteRequest.release_until:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseUntil
-	2,  // 32: spark.connect.ReleaseSessionRequest.user_context:type_name -> spark.connect.UserContext
-	2,  // 33: spark.connect.FetchErrorDetailsRequest.user_context:type_name -> spark.connect.UserContext
-	58, // 34: spark.connect.FetchErrorDetailsResponse.errors:type_name -> spark.connect.FetchErrorDetailsResponse.Error
-	2,  // 35: spark.connect.CloneSessionRequest.user_context:type_name -> spark.connect.UserContext
-	2,  // 36: spark.connect.GetStatusRequest.user_context:type_name -> spark.connect.UserContext
-	59, // 37: spark.connect.GetStatusRequest.operation_status:type_name -> spark.connect.GetStatusRequest.OperationStatusRequest
-	60, // 38: spark.connect.GetStatusResponse.operation_statuses:type_name -> spark.connect.GetStatusResponse.OperationStatus
-	10, // 39: spark.connect.ExecutePlanRequest.RequestOption.reattach_options:type_name -> spark.connect.ReattachOptions
-	4,  // 40: spark.connect.ExecutePlanResponse.SqlCommandResult.relation:type_name -> spark.connect.Relation
-	42, // 41: spark.connect.ConfigRequest.Operation.set:type_name -> spark.connect.ConfigRequest.Set
-	43, // 42: spark.connect.ConfigRequest.Operation.get:type_name -> spark.connect.ConfigRequest.Get
-	44, // 43: spark.connect.ConfigRequest.Operation.get_with_default:type_name -> spark.connect.ConfigRequest.GetWithDefault
-	45, // 44: spark.connect.ConfigRequest.Operation.get_option:type_name -> spark.connect.ConfigRequest.GetOption
-	46, // 45: spark.connect.ConfigRequest.Operation.get_all:type_name -> spark.connect.ConfigRequest.GetAll
-	47, // 46: spark.connect.ConfigRequest.Operation.unset:type_name -> spark.connect.ConfigRequest.Unset
-	48, // 47: spark.connect.ConfigRequest.Operation.is_modifiable:type_name -> spark.connect.ConfigRequest.IsModifiable
-	14, // 48: spark.connect.ConfigRequest.Set.pairs:type_name -> spark.connect.KeyValue
-	14, // 49: spark.connect.ConfigRequest.GetWithDefault.pairs:type_name -> spark.connect.KeyValue
-	49, // 50: spark.connect.AddArtifactsRequest.SingleChunkArtifact.data:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
-	50, // 51: spark.connect.AddArtifactsRequest.Batch.artifacts:type_name -> spark.connect.AddArtifactsRequest.SingleChunkArtifact
-	49, // 52: spark.connect.AddArtifactsRequest.BeginChunkedArtifact.initial_chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
-	55, // 53: spark.connect.ArtifactStatusesResponse.StatusesEntry.value:type_name -> spark.connect.ArtifactStatusesResponse.ArtifactStatus
-	1,  // 54: spark.connect.GetStatusResponse.OperationStatus.state:type_name -> spark.connect.GetStatusResponse.OperationStatus.OperationState
-	9,  // 55: spark.connect.SparkConnectService.ExecutePlan:input_type -> spark.connect.ExecutePlanRequest
-	12, // 56: spark.connect.SparkConnectService.AnalyzePlan:input_type -> spark.connect.AnalyzePlanRequest
-	15, // 57: spark.connect.SparkConnectService.Config:input_type -> spark.connect.ConfigRequest
-	17, // 58: spark.connect.SparkConnectService.AddArtifacts:input_type -> spark.connect.AddArtifactsRequest
-	19, // 59: spark.connect.SparkConnectService.ArtifactStatus:input_type -> spark.connect.ArtifactStatusesRequest
-	21, // 60: spark.connect.SparkConnectService.Interrupt:input_type -> spark.connect.InterruptRequest
-	23, // 61: spark.connect.SparkConnectService.ReattachExecute:input_type -> spark.connect.ReattachExecuteRequest
-	24, // 62: spark.connect.SparkConnectService.ReleaseExecute:input_type -> spark.connect.ReleaseExecuteRequest
-	26, // 63: spark.connect.SparkConnectService.ReleaseSession:input_type -> spark.connect.ReleaseSessionRequest
-	28, // 64: spark.connect.SparkConnectService.FetchErrorDetails:input_type -> spark.connect.FetchErrorDetailsRequest
-	30, // 65: spark.connect.SparkConnectService.CloneSession:input_type -> spark.connect.CloneSessionRequest
-	32, // 66: spark.connect.SparkConnectService.GetStatus:input_type -> spark.connect.GetStatusRequest
-	11, // 67: spark.connect.SparkConnectService.ExecutePlan:output_type -> spark.connect.ExecutePlanResponse
-	13, // 68: spark.connect.SparkConnectService.AnalyzePlan:output_type -> spark.connect.AnalyzePlanResponse
-	16, // 69: spark.connect.SparkConnectService.Config:output_type -> spark.connect.ConfigResponse
-	18, // 70: spark.connect.SparkConnectService.AddArtifacts:output_type -> spark.connect.AddArtifactsResponse
-	20, // 71: spark.connect.SparkConnectService.ArtifactStatus:output_type -> spark.connect.ArtifactStatusesResponse
-	22, // 72: spark.connect.SparkConnectService.Interrupt:output_type -> spark.connect.InterruptResponse
-	11, // 73: spark.connect.SparkConnectService.ReattachExecute:output_type -> spark.connect.ExecutePlanResponse
-	25, // 74: spark.connect.SparkConnectService.ReleaseExecute:output_type -> spark.connect.ReleaseExecuteResponse
-	27, // 75: spark.connect.SparkConnectService.ReleaseSession:output_type -> spark.connect.ReleaseSessionResponse
-	29, // 76: spark.connect.SparkConnectService.FetchErrorDetails:output_type -> spark.connect.FetchErrorDetailsResponse
-	31, // 77: spark.connect.SparkConnectService.CloneSession:output_type -> spark.connect.CloneSessionResponse
-	33, // 78: spark.connect.SparkConnectService.GetStatus:output_type -> spark.connect.GetStatusResponse
-	67, // [67:79] is the sub-list for method output_type
-	55, // [55:67] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	10, // 1: spark.connect.Plan.command:type_name -> spark.connect.Command
+	8,  // 2: spark.connect.Relation.sql:type_name -> spark.connect.SQL
+	9,  // 3: spark.connect.Relation.range:type_name -> spark.connect.Range
+	5,  // 4: spark.connect.Relation.catalog:type_name -> spark.connect.Catalog
+	6,  // 5: spark.connect.Catalog.set_current_database:type_name -> spark.connect.SetCurrentDatabase
+	7,  // 6: spark.connect.Catalog.set_current_catalog:type_name -> spark.connect.SetCurrentCatalog
+	11, // 7: spark.connect.Command.sql_command:type_name -> spark.connect.SqlCommand
+	4,  // 8: spark.connect.SqlCommand.input:type_name -> spark.connect.Relation
+	2,  // 9: spark.connect.ExecutePlanRequest.user_context:type_name -> spark.connect.UserContext
+	3,  // 10: spark.connect.ExecutePlanRequest.plan:type_name -> spark.connect.Plan
+	37, // 11: spark.connect.ExecutePlanRequest.request_options:type_name -> spark.connect.ExecutePlanRequest.RequestOption
+	38, // 12: spark.connect.ExecutePlanResponse.arrow_batch:type_name -> spark.connect.ExecutePlanResponse.ArrowBatch
+	39, // 13: spark.connect.ExecutePlanResponse.sql_command_result:type_name -> spark.connect.ExecutePlanResponse.SqlCommandResult
+	40, // 14: spark.connect.ExecutePlanResponse.result_complete:type_name -> spark.connect.ExecutePlanResponse.ResultComplete
+	41, // 15: spark.connect.ExecutePlanResponse.execution_progress:type_name -> spark.connect.ExecutePlanResponse.ExecutionProgress
+	2,  // 16: spark.connect.AnalyzePlanRequest.user_context:type_name -> spark.connect.UserContext
+	42, // 17: spark.connect.AnalyzePlanRequest.spark_version:type_name -> spark.connect.AnalyzePlanRequest.SparkVersion
+	43, // 18: spark.connect.AnalyzePlanResponse.spark_version:type_name -> spark.connect.AnalyzePlanResponse.SparkVersion
+	2,  // 19: spark.connect.ConfigRequest.user_context:type_name -> spark.connect.UserContext
+	44, // 20: spark.connect.ConfigRequest.operation:type_name -> spark.connect.ConfigRequest.Operation
+	17, // 21: spark.connect.ConfigResponse.pairs:type_name -> spark.connect.KeyValue
+	2,  // 22: spark.connect.AddArtifactsRequest.user_context:type_name -> spark.connect.UserContext
+	54, // 23: spark.connect.AddArtifactsRequest.batch:type_name -> spark.connect.AddArtifactsRequest.Batch
+	55, // 24: spark.connect.AddArtifactsRequest.begin_chunk:type_name -> spark.connect.AddArtifactsRequest.BeginChunkedArtifact
+	52, // 25: spark.connect.AddArtifactsRequest.chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
+	56, // 26: spark.connect.AddArtifactsResponse.artifacts:type_name -> spark.connect.AddArtifactsResponse.ArtifactSummary
+	2,  // 27: spark.connect.ArtifactStatusesRequest.user_context:type_name -> spark.connect.UserContext
+	57, // 28: spark.connect.ArtifactStatusesResponse.statuses:type_name -> spark.connect.ArtifactStatusesResponse.StatusesEntry
+	2,  // 29: spark.connect.InterruptRequest.user_context:type_name -> spark.connect.UserContext
+	0,  // 30: spark.connect.InterruptRequest.interrupt_type:type_name -> spark.connect.InterruptRequest.InterruptType
+	2,  // 31: spark.connect.ReattachExecuteRequest.user_context:type_name -> spark.connect.UserContext
+	2,  // 32: spark.connect.ReleaseExecuteRequest.user_context:type_name -> spark.connect.UserContext
+	59, // 33: spark.connect.ReleaseExecuteRequest.release_all:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseAll
+	60, // 34: spark.connect.ReleaseExecuteRequest.release_until:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseUntil
+	2,  // 35: spark.connect.ReleaseSessionRequest.user_context:type_name -> spark.connect.UserContext
+	2,  // 36: spark.connect.FetchErrorDetailsRequest.user_context:type_name -> spark.connect.UserContext
+	61, // 37: spark.connect.FetchErrorDetailsResponse.errors:type_name -> spark.connect.FetchErrorDetailsResponse.Error
+	2,  // 38: spark.connect.CloneSessionRequest.user_context:type_name -> spark.connect.UserContext
+	2,  // 39: spark.connect.GetStatusRequest.user_context:type_name -> spark.connect.UserContext
+	62, // 40: spark.connect.GetStatusRequest.operation_status:type_name -> spark.connect.GetStatusRequest.OperationStatusRequest
+	63, // 41: spark.connect.GetStatusResponse.operation_statuses:type_name -> spark.connect.GetStatusResponse.OperationStatus
+	13, // 42: spark.connect.ExecutePlanRequest.RequestOption.reattach_options:type_name -> spark.connect.ReattachOptions
+	4,  // 43: spark.connect.ExecutePlanResponse.SqlCommandResult.relation:type_name -> spark.connect.Relation
+	45, // 44: spark.connect.ConfigRequest.Operation.set:type_name -> spark.connect.ConfigRequest.Set
+	46, // 45: spark.connect.ConfigRequest.Operation.get:type_name -> spark.connect.ConfigRequest.Get
+	47, // 46: spark.connect.ConfigRequest.Operation.get_with_default:type_name -> spark.connect.ConfigRequest.GetWithDefault
+	48, // 47: spark.connect.ConfigRequest.Operation.get_option:type_name -> spark.connect.ConfigRequest.GetOption
+	49, // 48: spark.connect.ConfigRequest.Operation.get_all:type_name -> spark.connect.ConfigRequest.GetAll
+	50, // 49: spark.connect.ConfigRequest.Operation.unset:type_name -> spark.connect.ConfigRequest.Unset
+	51, // 50: spark.connect.ConfigRequest.Operation.is_modifiable:type_name -> spark.connect.ConfigRequest.IsModifiable
+	17, // 51: spark.connect.ConfigRequest.Set.pairs:type_name -> spark.connect.KeyValue
+	17, // 52: spark.connect.ConfigRequest.GetWithDefault.pairs:type_name -> spark.connect.KeyValue
+	52, // 53: spark.connect.AddArtifactsRequest.SingleChunkArtifact.data:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
+	53, // 54: spark.connect.AddArtifactsRequest.Batch.artifacts:type_name -> spark.connect.AddArtifactsRequest.SingleChunkArtifact
+	52, // 55: spark.connect.AddArtifactsRequest.BeginChunkedArtifact.initial_chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
+	58, // 56: spark.connect.ArtifactStatusesResponse.StatusesEntry.value:type_name -> spark.connect.ArtifactStatusesResponse.ArtifactStatus
+	1,  // 57: spark.connect.GetStatusResponse.OperationStatus.state:type_name -> spark.connect.GetStatusResponse.OperationStatus.OperationState
+	12, // 58: spark.connect.SparkConnectService.ExecutePlan:input_type -> spark.connect.ExecutePlanRequest
+	15, // 59: spark.connect.SparkConnectService.AnalyzePlan:input_type -> spark.connect.AnalyzePlanRequest
+	18, // 60: spark.connect.SparkConnectService.Config:input_type -> spark.connect.ConfigRequest
+	20, // 61: spark.connect.SparkConnectService.AddArtifacts:input_type -> spark.connect.AddArtifactsRequest
+	22, // 62: spark.connect.SparkConnectService.ArtifactStatus:input_type -> spark.connect.ArtifactStatusesRequest
+	24, // 63: spark.connect.SparkConnectService.Interrupt:input_type -> spark.connect.InterruptRequest
+	26, // 64: spark.connect.SparkConnectService.ReattachExecute:input_type -> spark.connect.ReattachExecuteRequest
+	27, // 65: spark.connect.SparkConnectService.ReleaseExecute:input_type -> spark.connect.ReleaseExecuteRequest
+	29, // 66: spark.connect.SparkConnectService.ReleaseSession:input_type -> spark.connect.ReleaseSessionRequest
+	31, // 67: spark.connect.SparkConnectService.FetchErrorDetails:input_type -> spark.connect.FetchErrorDetailsRequest
+	33, // 68: spark.connect.SparkConnectService.CloneSession:input_type -> spark.connect.CloneSessionRequest
+	35, // 69: spark.connect.SparkConnectService.GetStatus:input_type -> spark.connect.GetStatusRequest
+	14, // 70: spark.connect.SparkConnectService.ExecutePlan:output_type -> spark.connect.ExecutePlanResponse
+	16, // 71: spark.connect.SparkConnectService.AnalyzePlan:output_type -> spark.connect.AnalyzePlanResponse
+	19, // 72: spark.connect.SparkConnectService.Config:output_type -> spark.connect.ConfigResponse
+	21, // 73: spark.connect.SparkConnectService.AddArtifacts:output_type -> spark.connect.AddArtifactsResponse
+	23, // 74: spark.connect.SparkConnectService.ArtifactStatus:output_type -> spark.connect.ArtifactStatusesResponse
+	25, // 75: spark.connect.SparkConnectService.Interrupt:output_type -> spark.connect.InterruptResponse
+	14, // 76: spark.connect.SparkConnectService.ReattachExecute:output_type -> spark.connect.ExecutePlanResponse
+	28, // 77: spark.connect.SparkConnectService.ReleaseExecute:output_type -> spark.connect.ReleaseExecuteResponse
+	30, // 78: spark.connect.SparkConnectService.ReleaseSession:output_type -> spark.connect.ReleaseSessionResponse
+	32, // 79: spark.connect.SparkConnectService.FetchErrorDetails:output_type -> spark.connect.FetchErrorDetailsResponse
+	34, // 80: spark.connect.SparkConnectService.CloneSession:output_type -> spark.connect.CloneSessionResponse
+	36, // 81: spark.connect.SparkConnectService.GetStatus:output_type -> spark.connect.GetStatusResponse
+	70, // [70:82] is the sub-list for method output_type
+	58, // [58:70] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_spark_connect_base_proto_init() }
@@ -4452,52 +4655,57 @@ func file_spark_connect_base_proto_init() {
 	file_spark_connect_base_proto_msgTypes[2].OneofWrappers = []any{
 		(*Relation_Sql)(nil),
 		(*Relation_Range)(nil),
+		(*Relation_Catalog)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[4].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[5].OneofWrappers = []any{
-		(*Command_SqlCommand)(nil),
+	file_spark_connect_base_proto_msgTypes[3].OneofWrappers = []any{
+		(*Catalog_SetCurrentDatabase)(nil),
+		(*Catalog_SetCurrentCatalog)(nil),
 	}
 	file_spark_connect_base_proto_msgTypes[7].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[9].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[8].OneofWrappers = []any{
+		(*Command_SqlCommand)(nil),
+	}
+	file_spark_connect_base_proto_msgTypes[10].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[12].OneofWrappers = []any{
 		(*ExecutePlanResponse_ArrowBatch_)(nil),
 		(*ExecutePlanResponse_SqlCommandResult_)(nil),
 		(*ExecutePlanResponse_ResultComplete_)(nil),
 		(*ExecutePlanResponse_ExecutionProgress_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[10].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[13].OneofWrappers = []any{
 		(*AnalyzePlanRequest_SparkVersion_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[11].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[14].OneofWrappers = []any{
 		(*AnalyzePlanResponse_SparkVersion_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[12].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[13].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[15].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[15].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[16].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[18].OneofWrappers = []any{
 		(*AddArtifactsRequest_Batch_)(nil),
 		(*AddArtifactsRequest_BeginChunk)(nil),
 		(*AddArtifactsRequest_Chunk)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[17].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[19].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[20].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[22].OneofWrappers = []any{
 		(*InterruptRequest_OperationTag)(nil),
 		(*InterruptRequest_OperationId)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[21].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[22].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[24].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[25].OneofWrappers = []any{
 		(*ReleaseExecuteRequest_ReleaseAll_)(nil),
 		(*ReleaseExecuteRequest_ReleaseUntil_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[23].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[24].OneofWrappers = []any{}
 	file_spark_connect_base_proto_msgTypes[26].OneofWrappers = []any{}
 	file_spark_connect_base_proto_msgTypes[27].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[28].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[29].OneofWrappers = []any{}
 	file_spark_connect_base_proto_msgTypes[30].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[32].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[31].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[33].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[35].OneofWrappers = []any{
 		(*ExecutePlanRequest_RequestOption_ReattachOptions)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[33].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[39].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[36].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[42].OneofWrappers = []any{
 		(*ConfigRequest_Operation_Set)(nil),
 		(*ConfigRequest_Operation_Get)(nil),
 		(*ConfigRequest_Operation_GetWithDefault)(nil),
@@ -4506,15 +4714,15 @@ func file_spark_connect_base_proto_init() {
 		(*ConfigRequest_Operation_Unset)(nil),
 		(*ConfigRequest_Operation_IsModifiable)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[40].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[44].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[43].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[47].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spark_connect_base_proto_rawDesc), len(file_spark_connect_base_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   59,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

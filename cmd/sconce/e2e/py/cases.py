@@ -58,6 +58,16 @@ def conf(job):
     return {"seen": seen, "right": seen == "Asia/Tokyo"}
 
 
+def setup(job):
+    """Where a new session stands, before it has done anything."""
+    spark = job.session()
+    return {
+        "catalog": spark.catalog.currentCatalog(),
+        "database": spark.catalog.currentDatabase(),
+        "zone": spark.conf.get("spark.sql.session.timeZone"),
+    }
+
+
 def dataframe(job):
     spark = job.session()
     left = spark.range(0, 10_000).withColumn("key", F.col("id") % 10)

@@ -1,0 +1,140 @@
+package redisstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// tidySample is how many names or places are looked at for leftovers where a
+// limit is reached: what a close or a create that was cut short has left there.
+const tidySample = 256
+
+func (s *Store) reserveKeys(n sessions.Session, requestID string) []string {
+	return []string{s.keys.names(n.Org, n.Owner), s.keys.owned(n.Org, n.Owner), s.keys.request(n.Org, n.Owner, requestID)}
+}
+
+// settle does what a new session that has its name needs before its record: a
+// place in its organisation, the index, the deadline. Where there is no place,
+// the name is given back.
+func (s *Store) settle(ctx context.Context, n sessions.Session, requestID string) error {
+	placed, err := s.takePlace(ctx, n)
+	if err != nil {
+		return err
+	}
+	if !placed {
+		if err := unreserve.Run(ctx, s.rdb, s.reserveKeys(n, requestID), n.Name, string(n.ID)).Err(); err != nil {
+			return unavailable(err)
+		}
+		return &sessions.LimitError{Limit: sessions.LimitPerOrg, Max: s.maxInOrg}
+	}
+	if err := s.rdb.ZAdd(ctx, s.keys.organisation(n.Org), redis.Z{Member: string(n.ID)}).Err(); err != nil {
+		return unavailable(err)
+	}
+	if n.MaxAge == 0 {
+		return nil
+	}
+	due := redis.Z{Member: string(n.ID), Score: float64(n.ExpiresAt().UnixMilli())}
+	return unavailable(s.rdb.ZAdd(ctx, s.keys.due(), due).Err())
+}
+
+func (s *Store) takePlace(ctx context.Context, n sessions.Session) (bool, error) {
+	for tidied := false; ; tidied = true {
+		got, err := place.Run(ctx, s.rdb, []string{s.keys.openInOrg(n.Org)}, string(n.ID), s.maxInOrg).Int()
+		if err != nil {
+			return false, unavailable(err)
+		}
+		if got == 1 || tidied {
+			return got == 1, nil
+		}
+		if err := s.freePlaces(ctx, n.Org); err != nil {
+			return false, err
+		}
+	}
+}
+
+// freePlaces takes sessions out of an organisation's open ones that are not open.
+func (s *Store) freePlaces(ctx context.Context, org string) error {
+	members, err := s.rdb.SRandMemberN(ctx, s.keys.openInOrg(org), tidySample).Result()
+	if err != nil {
+		return unavailable(err)
+	}
+	left, err := s.leftovers(ctx, members)
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	return unavailable(s.rdb.SRem(ctx, s.keys.openInOrg(org), left...).Err())
+}
+
+// freeNames takes names from sessions that are not open.
+func (s *Store) freeNames(ctx context.Context, n sessions.Session) error {
+	key := s.keys.names(n.Org, n.Owner)
+	sample, err := s.rdb.HRandField(ctx, key, tidySample).Result()
+	if err != nil || len(sample) == 0 {
+		return unavailable(err)
+	}
+	held, err := s.rdb.HMGet(ctx, key, sample...).Result()
+	if err != nil {
+		return unavailable(err)
+	}
+	holders, names := make([]string, 0, len(held)), make(map[any]string, len(held))
+	for i, holder := range held {
+		if id, ok := holder.(string); ok { // nil: it went meanwhile
+			holders, names[id] = append(holders, id), sample[i]
+		}
+	}
+	left, err := s.leftovers(ctx, holders)
+	if err != nil {
+		return err
+	}
+	for _, holder := range left {
+		if err := release.Run(ctx, s.rdb, []string{key}, names[holder], holder).Err(); err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
+
+// leftovers returns those ids that belong to no open session: closed ones, and
+// those that never got a record.
+func (s *Store) leftovers(ctx context.Context, members []string) (left []any, err error) {
+	ids := make([]sessions.ID, len(members))
+	for i, m := range members {
+		ids[i] = sessions.ID(m)
+	}
+	found, err := s.Get(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	open := make(map[sessions.ID]bool, len(found))
+	for _, one := range found {
+		open[one.ID] = one.State != sessions.Closed
+	}
+	for _, id := range ids {
+		if is, recorded := open[id]; !is && (recorded || s.now().Sub(id.Time()) > abandoned) {
+			left = append(left, string(id))
+		}
+	}
+	return left, nil
+}
+
+// TakeDue implements sessions.Deadlines.
+func (s *Store) TakeDue(ctx context.Context, now, again time.Time, limit int) ([]sessions.ID, error) {
+	got, err := takeDue.Run(ctx, s.rdb, []string{s.keys.due()}, now.UnixMilli(), again.UnixMilli(), limit).StringSlice()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	ids := make([]sessions.ID, len(got))
+	for i, id := range got {
+		ids[i] = sessions.ID(id)
+	}
+	return ids, nil
+}
+
+// DropDue implements sessions.Deadlines.
+func (s *Store) DropDue(ctx context.Context, id sessions.ID) error {
+	return unavailable(s.rdb.ZRem(ctx, s.keys.due(), string(id)).Err())
+}
