@@ -60,6 +60,13 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	}
 	c.token = a.identity.TokenID
 	ended, ok = a.streams.join(&c.liveStream)
+	if ended == nil && ok {
+		if o := a.meter.enter(c.router.meters.at(c.began), c.method.Frees); o.limit != "" {
+			c.leave()
+			ended = newEnding(o.row())
+			ended.quota = true
+		}
+	}
 	if ended != nil || !ok {
 		a.engine.release()
 		return ended, false
@@ -73,11 +80,29 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 
 // Edit is part of relay.Call.
 func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
+	upload := c.method.Shape == ClientStream
+	if upload && len(p) > 0 && c.fault == nil {
+		c.fault = c.mayUpload()
+	}
 	v := c.stamp.Edit(p, end, e)
+	if upload {
+		c.to.streams.uploaded(e.Used())
+	}
 	if end && v == relay.Pass {
 		c.whole.Store(true)
 	}
 	return v
+}
+
+// mayUpload says no where the session has sent as many bytes of artifacts as it
+// may. The engine does not see the end of the upload then, so it takes none of it.
+func (c *call) mayUpload() error {
+	wait := c.to.streams.uploadAfter()
+	if wait == 0 {
+		return nil
+	}
+	row := refuseArtifacts.With("session", string(c.to.route.Session.ID), "wait", ago(wait+time.Second-1)).over(artifactLimit, 0)
+	return &refusedError{&row}
 }
 
 // Broken is part of relay.Call: the engine failed. What clients make of the
@@ -121,6 +146,7 @@ func (c *call) mayHaveRun(b relay.Break) bool {
 // Done is part of relay.Call.
 func (c *call) Done(st relay.Stats) {
 	c.leave()
+	c.to.meter.leave()
 	c.to.engine.release()
 	c.to.route.StreamEnded()
 	r := c.router

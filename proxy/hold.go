@@ -184,21 +184,22 @@ const discardWithin = 10 * time.Second
 // its operation_id and no further than the window at a time. Only then is the
 // answer UNAVAILABLE: without the id it is one that clients show at once.
 func (r *Router) discard(s stream, q *request, row *Refusal, waited time.Duration) {
-	d := &discarded{
-		router: r, stream: s, session: q.session, row: row,
-		late: refuseHeldTooLong.With("wait", waited.Round(time.Second).String()),
-	}
-	d.follow.Start(q.method.Schema)
-	r.tally.start(q.method.number)
-	d.number = q.method.number
+	d := r.newDiscarded(s, q, row, refuseHeldTooLong.With("wait", waited.Round(time.Second).String()))
 	s.Forward(r.nowhere, q.head, d)
 	timer := time.NewTimer(discardWithin)
 	defer timer.Stop()
 	select {
 	case <-s.Gone():
 	case <-timer.C:
-		s.Cut(d.late.Reply())
+		d.expire()
 	}
+}
+
+func (r *Router) newDiscarded(s stream, q *request, row *Refusal, late Refusal) *discarded {
+	d := &discarded{router: r, stream: s, session: q.session, number: q.method.number, row: row, late: late}
+	d.follow.Start(q.method.Schema)
+	r.tally.start(d.number)
+	return d
 }
 
 // discarded is the relay.Call of such a stream.
@@ -210,7 +211,12 @@ type discarded struct {
 	row     *Refusal // the answer once the operation is known
 	late    Refusal  // the answer if it is not
 	follow  relay.Follower
+	meter   *meter      // that it counts on; nil = none
+	timer   *time.Timer // of expire; nil = whoever holds the stream sees to it
 }
+
+// expire answers a plan that took too long to come.
+func (d *discarded) expire() { d.stream.Cut(d.late.Reply()) }
 
 // Edit is part of relay.Call. Nothing of p goes anywhere.
 func (d *discarded) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
@@ -249,7 +255,13 @@ func (d *discarded) answer(row *Refusal) *relay.Reply {
 func (d *discarded) Broken(relay.Break) *relay.Reply { return d.answer(&d.late) }
 
 // Done is part of relay.Call.
-func (d *discarded) Done(st relay.Stats) { d.router.tally.finish(d.number, st) }
+func (d *discarded) Done(st relay.Stats) {
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.meter.leave()
+	d.router.tally.finish(d.number, st)
+}
 
 var errNowhere = errors.New("there is no backend for this stream")
 

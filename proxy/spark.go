@@ -54,6 +54,8 @@ type Method struct {
 	Clones bool
 	// Follows: the request says what its operation is called.
 	Follows bool
+	// Frees: the method ends what others began, so no limit may stand in its way.
+	Frees bool
 }
 
 // single says that a request is one message.
@@ -75,13 +77,13 @@ func sparkMethods() (map[string]*Method, error) {
 		{Method: Method{Name: "Config"}},
 		{Method: Method{Name: "AddArtifacts", Shape: ClientStream}},
 		{Method: Method{Name: "ArtifactStatus"}},
-		{Method: Method{Name: "Interrupt", Follows: true}, fields: []relay.Field{operationField(6)}},
+		{Method: Method{Name: "Interrupt", Follows: true, Frees: true}, fields: []relay.Field{operationField(6)}},
 		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true}, fields: []relay.Field{operationField(3)}},
-		{Method: Method{Name: "ReleaseExecute", Follows: true}, fields: []relay.Field{operationField(3)}},
-		{Method: Method{Name: "ReleaseSession"}},
+		{Method: Method{Name: "ReleaseExecute", Follows: true, Frees: true}, fields: []relay.Field{operationField(3)}},
+		{Method: Method{Name: "ReleaseSession", Frees: true}},
 		{Method: Method{Name: "FetchErrorDetails"}},
 		{Method: Method{Name: "CloneSession", Clones: true}, fields: []relay.Field{{Number: fieldNewSession, Kind: relay.FieldText, Slot: slotNewSession}}},
-		{Method: Method{Name: "GetStatus"}},
+		{Method: Method{Name: "GetStatus", Frees: true}},
 	} {
 		m := row.Method
 		schema, err := relay.NewSchema(append(row.fields, guardedFields()...)...)

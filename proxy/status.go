@@ -30,6 +30,9 @@ type Refusal struct {
 	Wire int
 	// Accept is sent as grpc-accept-encoding. "" means that it is not sent.
 	Accept string
+	// Limit is the setting that the request is past. It is the entry `limit` of
+	// ErrorInfo.metadata. "" means none.
+	Limit string
 
 	grpc, plain *relay.Reply // built once; nil while Message has a {name}
 }
@@ -100,6 +103,18 @@ var (
 			"run `sconce session describe {session}`, then run the query again"})
 	refuseHolds = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOO_MANY_WAITING", HTTP: 503,
 		Message: "too many requests wait for their sessions here: try again in a minute"})
+)
+
+// How much came. The limit's name goes into the details too.
+var (
+	refuseStreams = row(Refusal{Code: codes.ResourceExhausted, Reason: "STREAMS_EXHAUSTED", RetryAfter: pause, HTTP: 429,
+		Message: "too many requests are open at once ({limit}): wait for some of them to end or interrupt them, " +
+			"or ask your operator to raise this limit"})
+	refuseRate = row(Refusal{Code: codes.ResourceExhausted, Reason: "RATE_LIMITED", RetryAfter: time.Second, HTTP: 429,
+		Message: "too many requests in a short time ({limit}): wait a moment and try again, or ask your operator to raise this limit"})
+	refuseArtifacts = row(Refusal{Code: codes.ResourceExhausted, Reason: "ARTIFACTS_EXHAUSTED", HTTP: 429,
+		Message: "session {session} has uploaded as much as one may in an hour ({limit}): " +
+			"upload again in {wait}, or ask your operator to raise this limit"})
 )
 
 // What the message says.
@@ -198,6 +213,7 @@ func Refusals() []Refusal {
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
 		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
+		refuseStreams, refuseRate, refuseArtifacts,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
 	"github.com/sconce-dev/sconce/proxy/relay"
@@ -187,6 +188,32 @@ func TestHundredAndFirstStream(t *testing.T) {
 	s.c.Barrier()
 	if n := s.Spark.Calls("") - before; n != limit {
 		t.Errorf("the engine saw %d calls", n)
+	}
+}
+
+// Row 39: the request over the rate.
+func TestRequestsOverTheRate(t *testing.T) {
+	s := newScene(t, gateway.Config{Quotas: proxy.Quotas{Session: proxy.Quota{Requests: 1}}})
+	before, passed := s.Spark.Calls(""), 0
+	for {
+		got := s.send(s.good(), aliceRequest)
+		if got.Trailer("grpc-status") != "0" {
+			refused(codes.ResourceExhausted, "RATE_LIMITED").check(t, got)
+			break
+		}
+		if passed++; passed > 100 {
+			t.Fatal("a hundred requests passed where one each second may")
+		}
+	}
+	if n := s.Spark.Calls("") - before; n != passed || passed < 10 {
+		t.Errorf("the engine saw %d calls, %d were let in", n, passed)
+	}
+	if got := s.send(proxytest.Call(analyze, s.Credentials(s.bob, "bob")...), proxytest.Request(sparkB, "bob")); got.Trailer("grpc-status") != "0" {
+		t.Errorf("another tenant read %v", got.Blocks)
+	}
+	release := s.send(proxytest.Call(proxytest.SparkService+"ReleaseExecute", s.Credentials(s.alice, "alice")...), aliceRequest)
+	if release.Trailer("grpc-status") != "0" {
+		t.Errorf("what frees memory read %v", release.Blocks)
 	}
 }
 
