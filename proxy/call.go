@@ -177,7 +177,7 @@ func (c *call) sparkBound(id sessions.SparkID) bool { return c.to.route.Bound(id
 
 // sparkBind is part of stampHost. The stream is held meanwhile.
 func (c *call) sparkBind(id sessions.SparkID, answer func(error)) {
-	if refusal := c.router.holds.enter(); refusal != nil {
+	if refusal := c.router.holds.enter(c.to.identity); refusal != nil {
 		answer(&refusedError{refusal})
 		return
 	}
@@ -193,7 +193,7 @@ func (e *refusedError) Error() string { return "refused: " + e.row.Reason }
 // cannot repeat the request by itself.
 func (c *call) awaitBind(id sessions.SparkID, answer func(error)) {
 	r := c.router
-	defer r.holds.leave()
+	defer r.holds.leave(c.to.identity)
 	ctx, cancel := r.holds.begin(c.stream, c.method)
 	defer cancel()
 	err := c.method.retry(ctx, func() error { return r.resolver.Bind(ctx, c.to.route, id) })
