@@ -363,6 +363,16 @@ func (r *Router) refuse(s stream, q *request, row *Refusal) {
 	}
 }
 
+// TooLarge is relay.TooLarge. The content-type may be among the fields that are
+// not there any more, so the path says what is gRPC too.
+func (r *Router) TooLarge(h *relay.Header) *relay.Reply {
+	r.tally.refuse(refuseHeaders)
+	if _, spark := r.methods[h.Get(":path")]; spark || grpcContentType(h.Get("content-type")) {
+		return refuseHeaders.Reply()
+	}
+	return refuseHeaders.PlainReply()
+}
+
 // internal logs an error that the table has no row for, and names the log line
 // in the answer.
 func (r *Router) internal(doing string, session sessions.ID, err error) Refusal {

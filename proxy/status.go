@@ -56,6 +56,9 @@ var (
 		Message: "Spark Connect is gRPC, and this request's content-type is not application/grpc: connect with " + spell})
 	refuseHeader = row(Refusal{Code: codes.Internal, Reason: "HEADER_MALFORMED", HTTP: 400, Wire: 400,
 		Message: "malformed header {name}: it is set by your client or a proxy on the way, correct it there"})
+	refuseHeaders = row(Refusal{Code: codes.ResourceExhausted, Reason: "HEADERS_TOO_LARGE", HTTP: 431,
+		Message: "the headers of this request are too large (limits.header_bytes): " +
+			"leave out of the connection string what is not needed, and check that the token was copied once"})
 	refusePlaintext = row(Refusal{Code: codes.FailedPrecondition, Reason: "TLS_REQUIRED", HTTP: 426,
 		Message: "this port takes plaintext from its own machine only, so that no token travels in the clear: " +
 			"add ;use_ssl=true to the connection string, and get a new token if this one crossed a network"})
@@ -210,7 +213,7 @@ var (
 // Refusals returns the whole table, in the order of docs/errors.md.
 func Refusals() []Refusal {
 	return []Refusal{
-		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
+		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refuseHeaders, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
 		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseStreams, refuseRate, refuseArtifacts,
