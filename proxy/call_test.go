@@ -239,7 +239,7 @@ func TestStreamLog(t *testing.T) {
 	text := out.String()
 	for _, want := range []string{
 		`"method":"ExecutePlan"`, `"code":"OK"`, `"session":"` + aliceSession, `"user":"alice"`, `"operation":"` + operationID,
-		`"spark_session":"` + sparkUUID, `"in":7`, `"out":9`, `"cluster":"spark"`, `"reason":"TOKEN_INVALID"`, `"error":"surprise"`,
+		`"spark_session":"` + sparkUUID, `"in":7`, `"out":9`, `"cluster":"spark"`, `"credential":"authorization"`, `"reason":"TOKEN_INVALID"`, `"error":"surprise"`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("missing %s in %s", want, text)
@@ -252,6 +252,21 @@ func TestStreamLog(t *testing.T) {
 	}
 	if n := strings.Count(text, "stream ended"); n != 1 {
 		t.Errorf("%d lines for one stream", n)
+	}
+}
+
+func TestStreamLogNamesTheCredential(t *testing.T) {
+	for want, change := range map[string][]string{
+		"authorization":  {"authentication: Bearer " + aliceToken},
+		"authentication": {"authorization:", "authentication: Bearer " + aliceToken},
+	} {
+		var out bytes.Buffer
+		core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.InfoLevel)
+		tr := newTestRouter(t, func(c *RouterConfig) { c.Logger = zap.New(core) })
+		tr.send(sparkHead("Config", change...)).finish(relay.Stats{Status: "0"})
+		if text := out.String(); !strings.Contains(text, `"credential":"`+want+`"`) {
+			t.Errorf("want %s, logged %s", want, text)
+		}
 	}
 }
 

@@ -268,6 +268,7 @@ type admission struct {
 	engine   *engine
 	streams  *liveSession
 	meter    *meter
+	field    string // as in request
 	out      *relay.Header
 }
 
@@ -296,7 +297,7 @@ func (r *Router) admit(q *request, id *auth.Identity, route *sessions.Route) (*a
 	streams := r.live.session(q.session)
 	return &admission{
 		identity: id, route: route, user: user, engine: e,
-		streams: streams, meter: r.meters.of(streams, id),
+		streams: streams, meter: r.meters.of(streams, id), field: q.field,
 		out: engineHeader(q.head, e),
 	}, nil
 }
