@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -281,5 +282,38 @@ func TestStreamLogOffCostsNothing(t *testing.T) {
 	tr.send(sparkHead("Config")).finish(relay.Stats{Err: errors.New("reset by peer")})
 	if !strings.Contains(out.String(), "reset by peer") {
 		t.Error("an engine's failure was not logged")
+	}
+}
+
+// A frame of an upload is checked, stamped and counted without an allocation,
+// wherever in its message it begins.
+func TestUploadAllocatesNothing(t *testing.T) {
+	tr := newTestRouter(t, func(c *RouterConfig) { c.Quotas.Artifacts = 1 << 40 })
+	s := tr.send(sparkHead("AddArtifacts"))
+	defer s.finish(relay.Stats{})
+	// As PySpark sends a file: messages of some 32 KiB, so frames straddle them.
+	const frame = 16 << 10
+	message := grpcMessage(slices.Concat(field(1, sparkUUID), userContext("mallory"), field(3, strings.Repeat("x", 32<<10))))
+	body := bytes.Repeat(message, 64)
+	part := make([]byte, frame)
+	var e relay.Edits
+	frames, added := 0, 0
+	upload := func() {
+		for rest := body; len(rest) > 0; frames++ {
+			n := copy(part, rest)
+			rest = rest[n:]
+			e.Reset()
+			if v := s.call.Edit(part[:n], false, &e); v != relay.Pass {
+				t.Fatalf("verdict %v", v)
+			}
+			added += e.Used()
+		}
+	}
+	upload()
+	if frames < 100 || added != len(body) {
+		t.Fatalf("%d frames, %d of %d bytes", frames, added, len(body))
+	}
+	if n := testing.AllocsPerRun(20, upload); n != 0 {
+		t.Errorf("%v allocations for %d frames", n, frames)
 	}
 }
