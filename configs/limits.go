@@ -2,6 +2,7 @@ package configs
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -48,6 +49,21 @@ type Limits struct {
 	// it lives, PingTimeout how long the answer may take.
 	PingAfter   time.Duration `yaml:"ping_after"`
 	PingTimeout time.Duration `yaml:"ping_timeout"`
+
+	// What one token, session, owner and process may do on one replica: open
+	// streams of Spark Connect, and requests per second after a burst of ten times
+	// as many. 0 = no limit.
+	TokenStreams    int `yaml:"token_streams"`
+	SessionStreams  int `yaml:"session_streams"`
+	OwnerStreams    int `yaml:"owner_streams"`
+	ProcessStreams  int `yaml:"process_streams"`
+	TokenRequests   int `yaml:"token_requests"`
+	SessionRequests int `yaml:"session_requests"`
+	OwnerRequests   int `yaml:"owner_requests"`
+	ProcessRequests int `yaml:"process_requests"`
+	// SessionArtifacts is how many bytes of AddArtifacts a session may send in an
+	// hour; 0 = no limit.
+	SessionArtifacts Size `yaml:"session_artifacts"`
 }
 
 func defaultLimits() Limits {
@@ -75,17 +91,32 @@ func defaultLimits() Limits {
 		PendingControl:   256 << 10,
 		PingAfter:        30 * time.Second,
 		PingTimeout:      10 * time.Second,
+		// Far above a person with a notebook: a loop of small calls over loopback
+		// makes some hundreds of requests in a second.
+		TokenStreams:     1000,
+		SessionStreams:   2000,
+		OwnerStreams:     5000,
+		ProcessStreams:   50_000,
+		TokenRequests:    2000,
+		SessionRequests:  4000,
+		OwnerRequests:    10_000,
+		SessionArtifacts: 100 << 30,
 	}
 }
 
-// unlimited are the limits that zero switches off.
-var unlimited = []string{"limits.connections", "limits.connections_per_ip", "limits.sessions_per_owner", "limits.sessions_per_org"}
+// switchable are the limits that may be zero, which is none.
+var switchable = []string{
+	"connections", "connections_per_ip", "token_streams", "session_streams", "owner_streams", "process_streams",
+	"token_requests", "session_requests", "owner_requests", "process_requests", "session_artifacts",
+	"sessions_per_owner", "sessions_per_org",
+}
 
 // limits checks Limits. Every field but those that may be zero is above it.
 func (l *loader) limits() {
 	c := &l.config.Limits
 	for _, k := range l.keysOf("limits.") {
-		if k.value.Int() == 0 && !slices.Contains(unlimited, k.path) && !l.faulty(k.path) {
+		mayBeZero := slices.Contains(switchable, strings.TrimPrefix(k.path, "limits."))
+		if k.value.Int() == 0 && !mayBeZero && !l.faulty(k.path) {
 			l.fault(k.path, "zero: this limit cannot be switched off, write a larger one")
 		}
 	}

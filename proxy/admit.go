@@ -30,6 +30,7 @@ type request struct {
 
 	out     *relay.Header // with service: what it sees
 	token   string        // with method: the credential, unchecked
+	field   string        // with method: the name of the header field that it came in
 	session sessions.ID   // with method: x-session-id, unchecked
 	last    *admission    // with method: what the stream before came to
 }
@@ -65,7 +66,7 @@ func (r *Router) readRequest(h *relay.Header) *request {
 		row, _ := refuseToken(err, m.sessions[0], r.now())
 		return q.refuse(row)
 	}
-	q.method, q.token, q.session = method, token, sessions.ID(m.sessions[0])
+	q.method, q.token, q.field, q.session = method, token, m.credential(), sessions.ID(m.sessions[0])
 	return q
 }
 
@@ -103,6 +104,15 @@ type metadata struct {
 	sessions                      []string
 	authorization, authentication []string
 	fault                         string // name of a field that is malformed, or ""
+}
+
+// credential is the name of the field that a token came in. Operators see by it
+// which clients are older JVM ones (apache/spark#56586).
+func (m *metadata) credential() string {
+	if len(m.authorization) == 0 {
+		return "authentication"
+	}
+	return "authorization"
 }
 
 func readMetadata(fields []hpack.HeaderField) (m metadata) {

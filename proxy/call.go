@@ -60,6 +60,13 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	}
 	c.token = a.identity.TokenID
 	ended, ok = a.streams.join(&c.liveStream)
+	if ended == nil && ok {
+		if o := a.meter.enter(c.router.meters.at(c.began), c.method.Frees); o.limit != "" {
+			c.leave()
+			ended = newEnding(o.row())
+			ended.quota = true
+		}
+	}
 	if ended != nil || !ok {
 		a.engine.release()
 		return ended, false
@@ -76,11 +83,29 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 
 // Edit is part of relay.Call.
 func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
+	upload := c.method.Shape == ClientStream
+	if upload && len(p) > 0 && c.fault == nil {
+		c.fault = c.mayUpload()
+	}
 	v := c.stamp.Edit(p, end, e)
+	if upload {
+		c.to.streams.uploaded(e.Used())
+	}
 	if end && v == relay.Pass {
 		c.whole.Store(true)
 	}
 	return v
+}
+
+// mayUpload says no where the session has sent as many bytes of artifacts as it
+// may. The engine does not see the end of the upload then, so it takes none of it.
+func (c *call) mayUpload() error {
+	wait := c.to.streams.uploadAfter()
+	if wait == 0 {
+		return nil
+	}
+	row := refuseArtifacts.With("session", string(c.to.route.Session.ID), "wait", ago(wait+time.Second-1)).over(artifactLimit, 0)
+	return &refusedError{&row}
 }
 
 // Broken is part of relay.Call: the engine failed. What clients make of the
@@ -124,6 +149,7 @@ func (c *call) mayHaveRun(b relay.Break) bool {
 // Done is part of relay.Call.
 func (c *call) Done(st relay.Stats) {
 	c.leave()
+	c.to.meter.leave()
 	c.to.engine.release()
 	r := c.router
 	c.noteOperation(st)
@@ -136,7 +162,7 @@ func (c *call) Done(st relay.Stats) {
 	if ce := r.log.Check(level, "stream ended"); ce != nil {
 		id := c.to.identity
 		ce.Write(zap.String("method", c.method.Name), zap.String("code", endName(endOf(st))),
-			zap.String("session", id.Session), zap.String("user", id.Subject), zap.String("org", id.Org), zap.String("token", id.TokenID),
+			zap.String("session", id.Session), zap.String("user", id.Subject), zap.String("org", id.Org), zap.String("token", id.TokenID), zap.String("credential", c.to.field),
 			zap.String("cluster", c.to.route.Cluster.Name), zap.String("spark_session", string(c.spark())),
 			zap.String("operation", printable(string(c.operation()))),
 			zap.Uint64("in", st.In), zap.Uint64("out", st.Out), zap.Duration("took", r.now().Sub(c.began)), zap.Error(st.Err))
@@ -176,7 +202,7 @@ func (c *call) sparkBound(id sessions.SparkID) bool { return c.to.route.Bound(id
 
 // sparkBind is part of stampHost. The stream is held meanwhile.
 func (c *call) sparkBind(id sessions.SparkID, answer func(error)) {
-	if refusal := c.router.holds.enter(); refusal != nil {
+	if refusal := c.router.holds.enter(c.to.identity); refusal != nil {
 		answer(&refusedError{refusal})
 		return
 	}
@@ -200,7 +226,7 @@ type bindSpark func(ctx context.Context, route *sessions.Route, spark sessions.S
 // cannot repeat the request by itself.
 func (c *call) awaitBind(bind bindSpark, id sessions.SparkID, answer func(error)) {
 	r := c.router
-	defer r.holds.leave()
+	defer r.holds.leave(c.to.identity)
 	ctx, cancel := r.holds.begin(c.stream, c.method)
 	defer cancel()
 	err := c.method.retry(ctx, func() error { return bind(ctx, c.to.route, id) })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -287,7 +288,7 @@ func TestStreamLog(t *testing.T) {
 	text := out.String()
 	for _, want := range []string{
 		`"method":"ExecutePlan"`, `"code":"OK"`, `"session":"` + aliceSession, `"user":"alice"`, `"operation":"` + operationID,
-		`"spark_session":"` + sparkUUID, `"in":7`, `"out":9`, `"cluster":"spark"`, `"reason":"TOKEN_INVALID"`, `"error":"surprise"`,
+		`"spark_session":"` + sparkUUID, `"in":7`, `"out":9`, `"cluster":"spark"`, `"credential":"authorization"`, `"reason":"TOKEN_INVALID"`, `"error":"surprise"`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("missing %s in %s", want, text)
@@ -303,6 +304,21 @@ func TestStreamLog(t *testing.T) {
 	}
 }
 
+func TestStreamLogNamesTheCredential(t *testing.T) {
+	for want, change := range map[string][]string{
+		"authorization":  {"authentication: Bearer " + aliceToken},
+		"authentication": {"authorization:", "authentication: Bearer " + aliceToken},
+	} {
+		var out bytes.Buffer
+		core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.InfoLevel)
+		tr := newTestRouter(t, func(c *RouterConfig) { c.Logger = zap.New(core) })
+		tr.send(sparkHead("Config", change...)).finish(relay.Stats{Status: "0"})
+		if text := out.String(); !strings.Contains(text, `"credential":"`+want+`"`) {
+			t.Errorf("want %s, logged %s", want, text)
+		}
+	}
+}
+
 func TestStreamLogOffCostsNothing(t *testing.T) {
 	var out bytes.Buffer
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.InfoLevel)
@@ -314,5 +330,38 @@ func TestStreamLogOffCostsNothing(t *testing.T) {
 	tr.send(sparkHead("Config")).finish(relay.Stats{Err: errors.New("reset by peer")})
 	if !strings.Contains(out.String(), "reset by peer") {
 		t.Error("an engine's failure was not logged")
+	}
+}
+
+// A frame of an upload is checked, stamped and counted without an allocation,
+// wherever in its message it begins.
+func TestUploadAllocatesNothing(t *testing.T) {
+	tr := newTestRouter(t, func(c *RouterConfig) { c.Quotas.Artifacts = 1 << 40 })
+	s := tr.send(sparkHead("AddArtifacts"))
+	defer s.finish(relay.Stats{})
+	// As PySpark sends a file: messages of some 32 KiB, so frames straddle them.
+	const frame = 16 << 10
+	message := grpcMessage(slices.Concat(field(1, sparkUUID), userContext("mallory"), field(3, strings.Repeat("x", 32<<10))))
+	body := bytes.Repeat(message, 64)
+	part := make([]byte, frame)
+	var e relay.Edits
+	frames, added := 0, 0
+	upload := func() {
+		for rest := body; len(rest) > 0; frames++ {
+			n := copy(part, rest)
+			rest = rest[n:]
+			e.Reset()
+			if v := s.call.Edit(part[:n], false, &e); v != relay.Pass {
+				t.Fatalf("verdict %v", v)
+			}
+			added += e.Used()
+		}
+	}
+	upload()
+	if frames < 100 || added != len(body) {
+		t.Fatalf("%d frames, %d of %d bytes", frames, added, len(body))
+	}
+	if n := testing.AllocsPerRun(20, upload); n != 0 {
+		t.Errorf("%v allocations for %d frames", n, frames)
 	}
 }

@@ -13,42 +13,53 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// holds counts the streams that wait, and bounds them in number and time.
+// holds counts the streams that wait, and bounds them in number and time. One
+// owner has at most a tenth of the places, but a hundred of them where there are
+// as many: what waits for one person's cluster leaves room for the others.
 type holds struct {
 	long, short time.Duration
 	max         int
+	each        int // of one owner
 
 	over chan struct{} // closed when the router ends
 	wait sync.WaitGroup
 
 	mu     sync.Mutex
 	n      int
+	of     map[ownerKey]int // never 0
 	closed bool
 }
 
 func (h *holds) init(cfg RouterConfig) {
 	h.long, h.short, h.max = cfg.HoldTimeout, cfg.UnaryHold, cfg.MaxHeld
-	h.over = make(chan struct{})
+	h.each = max(h.max/10, min(h.max, 100))
+	h.over, h.of = make(chan struct{}), make(map[ownerKey]int)
 }
 
 // enter counts one more stream, or says why it may not wait.
-func (h *holds) enter() *Refusal {
+func (h *holds) enter(id *auth.Identity) *Refusal {
+	key := ownerKey{id.Org, id.Subject}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.closed:
 		return &refuseDraining
-	case h.n >= h.max:
+	case h.n >= h.max, h.of[key] >= h.each:
 		return &refuseHolds
 	}
 	h.n++
+	h.of[key]++
 	h.wait.Add(1)
 	return nil
 }
 
-func (h *holds) leave() {
+func (h *holds) leave(id *auth.Identity) {
+	key := ownerKey{id.Org, id.Subject}
 	h.mu.Lock()
 	h.n--
+	if h.of[key]--; h.of[key] == 0 {
+		delete(h.of, key)
+	}
 	h.mu.Unlock()
 	h.wait.Done()
 }
@@ -96,7 +107,7 @@ func (h *holds) close() {
 // bounded by its window, and its client notices nothing: none of Spark's sets a
 // deadline that a cluster's start would miss.
 func (r *Router) hold(s stream, q *request, id *auth.Identity) {
-	if refusal := r.holds.enter(); refusal != nil {
+	if refusal := r.holds.enter(id); refusal != nil {
 		r.refuse(s, q, refusal)
 		return
 	}
@@ -107,7 +118,7 @@ func (r *Router) hold(s stream, q *request, id *auth.Identity) {
 // awaitRoute finds the route and lets the stream go on. It does not touch
 // q.last, which belongs to the reader of the connection.
 func (r *Router) awaitRoute(s stream, q *request, id *auth.Identity) {
-	defer r.holds.leave()
+	defer r.holds.leave(id)
 	defer r.tally.held.Add(-1)
 	began := r.now()
 	ctx, cancel := r.holds.begin(s, q.method)
@@ -202,21 +213,22 @@ const discardWithin = 10 * time.Second
 // its operation_id and no further than the window at a time. Only then is the
 // answer UNAVAILABLE: without the id it is one that clients show at once.
 func (r *Router) discard(s stream, q *request, row *Refusal, waited time.Duration) {
-	d := &discarded{
-		router: r, stream: s, session: q.session, row: row,
-		late: refuseHeldTooLong.With("wait", waited.Round(time.Second).String()),
-	}
-	d.follow.Start(q.method.Schema)
-	r.tally.start(q.method.number)
-	d.number = q.method.number
+	d := r.newDiscarded(s, q, row, refuseHeldTooLong.With("wait", waited.Round(time.Second).String()))
 	s.Forward(r.nowhere, q.head, d)
 	timer := time.NewTimer(discardWithin)
 	defer timer.Stop()
 	select {
 	case <-s.Gone():
 	case <-timer.C:
-		s.Cut(d.late.Reply())
+		d.expire()
 	}
+}
+
+func (r *Router) newDiscarded(s stream, q *request, row *Refusal, late Refusal) *discarded {
+	d := &discarded{router: r, stream: s, session: q.session, number: q.method.number, row: row, late: late}
+	d.follow.Start(q.method.Schema)
+	r.tally.start(d.number)
+	return d
 }
 
 // discarded is the relay.Call of such a stream.
@@ -228,7 +240,12 @@ type discarded struct {
 	row     *Refusal // the answer once the operation is known
 	late    Refusal  // the answer if it is not
 	follow  relay.Follower
+	meter   *meter      // that it counts on; nil = none
+	timer   *time.Timer // of expire; nil = whoever holds the stream sees to it
 }
+
+// expire answers a plan that took too long to come.
+func (d *discarded) expire() { d.stream.Cut(d.late.Reply()) }
 
 // Edit is part of relay.Call. Nothing of p goes anywhere.
 func (d *discarded) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
@@ -267,7 +284,13 @@ func (d *discarded) answer(row *Refusal) *relay.Reply {
 func (d *discarded) Broken(relay.Break) *relay.Reply { return d.answer(&d.late) }
 
 // Done is part of relay.Call.
-func (d *discarded) Done(st relay.Stats) { d.router.tally.finish(d.number, st) }
+func (d *discarded) Done(st relay.Stats) {
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.meter.leave()
+	d.router.tally.finish(d.number, st)
+}
 
 var errNowhere = errors.New("there is no backend for this stream")
 

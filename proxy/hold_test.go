@@ -298,6 +298,33 @@ func TestHeldStreamsAreBounded(t *testing.T) {
 	})
 }
 
+// What waits for the cluster of one person leaves places for everybody else.
+func TestHoldsOfOneOwnerAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := held(t, func(c *RouterConfig) { c.MaxHeld = 200 })
+		tr.registry.lookup = func(ctx context.Context, _ sessions.ID) (*sessions.Route, error) {
+			<-ctx.Done()
+			return nil, sessions.ErrPending
+		}
+		var waiting []*fakeStream
+		for range 100 {
+			waiting = append(waiting, tr.start(sparkHead("Config")))
+		}
+		if s := tr.send(sparkHead("Config")); reasonOf(t, s.reply) != "TOO_MANY_WAITING" {
+			t.Errorf("got %+v", s.reply)
+		}
+		bob := tr.start(sparkHead("Config", "x-session-id: "+bobSession, "authorization: Bearer "+bobToken))
+		bob.never(t, "another owner")
+		for _, s := range append(waiting, bob) {
+			<-s.decided
+		}
+		synctest.Wait()
+		if n := len(tr.holds.of); n != 0 || tr.holds.n != 0 {
+			t.Errorf("%d owners and %d streams are counted, none waits", n, tr.holds.n)
+		}
+	})
+}
+
 func TestRunEndsWhatIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := held(t, nil)

@@ -42,12 +42,19 @@ type liveSession struct {
 
 	revoked string  // as in sessions.Session.Revoked
 	cut     *ending // what streams are cut with that came by those tokens
+
+	meters    *meters // nil until a stream was admitted; it and what follows are set once
+	owner     *ownerMeter
+	meter     meter
+	tokens    map[string]*meter // by id of the token
+	artifacts bucket
 }
 
 // ending is why streams are cut.
 type ending struct {
 	row   Refusal
 	reply *relay.Reply
+	quota bool // the stream alone may not pass; another one may
 }
 
 func newEnding(row Refusal) *ending { return &ending{row: row, reply: row.Reply()} }
@@ -117,6 +124,7 @@ func (l *Live) Sweep() {
 		for id, s := range sh.sessions {
 			if s.retire() {
 				delete(sh.sessions, id)
+				s.meters.leaves(s.owner)
 			}
 		}
 		sh.mu.Unlock()
@@ -210,7 +218,7 @@ func (s *liveSession) end(why *ending) (open []cutter) {
 func (s *liveSession) retire() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == 0 && s.idle {
+	if s.open == 0 && s.idle && s.rested() {
 		s.gone = true
 		return true
 	}

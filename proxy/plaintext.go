@@ -16,12 +16,14 @@ import (
 type Plaintext struct{}
 
 // Route is part of relay.Router.
-func (Plaintext) Route(s *relay.Stream) {
-	if strings.HasPrefix(s.Header().Get("content-type"), "application/grpc") {
-		s.Refuse(refusePlaintext.Reply())
-		return
+func (p Plaintext) Route(s *relay.Stream) { s.Refuse(p.TooLarge(s.Header())) }
+
+// TooLarge is relay.TooLarge. How large the headers are does not matter here.
+func (Plaintext) TooLarge(h *relay.Header) *relay.Reply {
+	if strings.HasPrefix(h.Get("content-type"), grpcType) {
+		return refusePlaintext.Reply()
 	}
-	s.Refuse(refusePlaintext.PlainReply())
+	return refusePlaintext.PlainReply()
 }
 
 // upgradeResponse is the same refusal in HTTP/1.1 (RFC 9110 section 15.5.22).

@@ -78,6 +78,13 @@ func (r Refusal) WithLog(log string) Refusal {
 	return r
 }
 
+// over returns r for a request that is past the limit of that name.
+func (r Refusal) over(limit string, wait time.Duration) Refusal {
+	r = r.With("limit", limit)
+	r.Limit, r.RetryAfter = limit, wait
+	return r
+}
+
 // Reply is the refusal as gRPC: one header block that ends the stream.
 func (r Refusal) Reply() *relay.Reply {
 	if r.grpc != nil {
@@ -150,8 +157,12 @@ func (r Refusal) buildPlain() *relay.Reply {
 }
 
 func (r Refusal) details() []protoadapt.MessageV1 {
+	metadata := map[string]string{"classes": errorClasses}
+	if r.Limit != "" {
+		metadata["limit"] = r.Limit
+	}
 	ds := []protoadapt.MessageV1{protoadapt.MessageV1Of(&errdetails.ErrorInfo{
-		Reason: r.Reason, Domain: errorDomain, Metadata: map[string]string{"classes": errorClasses},
+		Reason: r.Reason, Domain: errorDomain, Metadata: metadata,
 	})}
 	if r.RetryAfter > 0 {
 		ds = append(ds, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(r.RetryAfter)}))

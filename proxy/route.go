@@ -51,8 +51,11 @@ type RouterConfig struct {
 	// starting. With the registry away these do not wait at all: UNAVAILABLE with
 	// a RetryInfo serves them better. 0 = 30 s, and never more than HoldTimeout.
 	UnaryHold time.Duration
-	// MaxHeld is how many streams may wait at once. 0 = 10,000.
+	// MaxHeld is how many streams may wait at once, those of one owner a tenth
+	// of it. 0 = 10,000.
 	MaxHeld int
+	// Quotas bound what one tenant may do; the zero value bounds nothing.
+	Quotas Quotas
 	// Sweep is how often engines and sessions without streams are looked at; what is
 	// found unused twice is forgotten. 0 = 5 min.
 	Sweep time.Duration
@@ -86,6 +89,7 @@ type Router struct {
 	now        func() time.Time
 	sweepEvery time.Duration
 
+	meters  *meters
 	holds   holds
 	nowhere *relay.Backend // for streams that no backend will get
 
@@ -114,6 +118,7 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 	}
 	r.tally = newTally(r.number(methods, cfg.Services))
 	r.holds.init(cfg)
+	r.meters = newMeters(cfg.Quotas, cfg.Now)
 	if r.nowhere, err = relay.NewBackend(relay.BackendConfig{Name: "nowhere", Dial: dialNowhere}); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
@@ -153,6 +158,8 @@ func (c *RouterConfig) check() error {
 	switch {
 	case c.Verifier == nil, c.Resolver == nil, c.Live == nil, c.Engines == nil:
 		return errors.New("Verifier, Resolver, Live and Engines are required")
+	case c.Quotas.negative():
+		return errors.New("a quota is negative")
 	case c.HoldTimeout < 0, c.UnaryHold < 0, c.MaxHeld < 0, c.Sweep < 0:
 		return errors.New("a time or a bound is negative")
 	}
@@ -262,6 +269,8 @@ type admission struct {
 	user     *stampUser
 	engine   *engine
 	streams  *liveSession
+	meter    *meter
+	field    string // as in request
 	out      *relay.Header
 }
 
@@ -283,10 +292,11 @@ func (r *Router) admit(q *request, id *auth.Identity, route *sessions.Route) (*a
 		row := r.internal("find engine", q.session, err)
 		return nil, &row
 	}
+	streams := r.live.session(q.session)
 	return &admission{
 		identity: id, route: route, user: user, engine: e,
-		streams: r.live.session(q.session),
-		out:     engineHeader(q.head, e),
+		streams: streams, meter: r.meters.of(streams, id), field: q.field,
+		out: engineHeader(q.head, e),
 	}, nil
 }
 
@@ -312,6 +322,10 @@ func (r *Router) enter(s stream, q *request, a *admission) *admission {
 			s.Forward(a.engine.backend, a.out, c)
 			return a
 		}
+		if ended != nil && ended.quota {
+			r.refuseOver(s, q, a, ended)
+			return a
+		}
 		if ended != nil {
 			r.tally.refuse(ended.row)
 			s.Refuse(ended.reply)
@@ -326,6 +340,27 @@ func (r *Router) enter(s stream, q *request, a *admission) *admission {
 	}
 }
 
+// refuseOver answers a stream that is past a quota. Clients follow a RetryInfo on
+// ExecutePlan with ReattachExecute, so that needs the operation_id first.
+func (r *Router) refuseOver(s stream, q *request, a *admission, e *ending) {
+	if !q.method.starts {
+		r.tally.refuse(e.row)
+		s.Refuse(e.reply)
+		return
+	}
+	last := e.row
+	last.RetryAfter = 0
+	if o := a.meter.enter(0, true); o.limit != "" {
+		r.tally.refuse(e.row)
+		s.Refuse(newEnding(last).reply)
+		return
+	}
+	d := r.newDiscarded(s, q, &e.row, last)
+	d.meter = a.meter
+	d.timer = time.AfterFunc(discardWithin, d.expire)
+	s.Forward(r.nowhere, q.head, d)
+}
+
 // refuse answers in the dress that the request came in.
 func (r *Router) refuse(s stream, q *request, row *Refusal) {
 	r.tally.refuse(*row)
@@ -337,6 +372,16 @@ func (r *Router) refuse(s stream, q *request, row *Refusal) {
 	} else {
 		s.Refuse(row.PlainReply())
 	}
+}
+
+// TooLarge is relay.TooLarge. The content-type may be among the fields that are
+// not there any more, so the path says what is gRPC too.
+func (r *Router) TooLarge(h *relay.Header) *relay.Reply {
+	r.tally.refuse(refuseHeaders)
+	if _, spark := r.methods[h.Get(":path")]; spark || grpcContentType(h.Get("content-type")) {
+		return refuseHeaders.Reply()
+	}
+	return refuseHeaders.PlainReply()
 }
 
 // internal logs an error that the table has no row for, and names the log line

@@ -60,6 +60,10 @@ type Method struct {
 	Idles, Rests bool
 	// Follows: the request says what its operation is called.
 	Follows bool
+	// Frees: the method ends what others began, or takes up a result that broke, so
+	// no limit may stand in its way: whoever reached one gets below it by these, and a
+	// query that has run is not lost for a rate.
+	Frees bool
 }
 
 // single says that a request is one message.
@@ -81,15 +85,15 @@ func sparkMethods() (map[string]*Method, error) {
 		{Method: Method{Name: "Config"}},
 		{Method: Method{Name: "AddArtifacts", Shape: ClientStream}},
 		{Method: Method{Name: "ArtifactStatus"}},
-		{Method: Method{Name: "Interrupt", Follows: true, Rests: true}, fields: []relay.Field{operationField(6)}},
-		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true}, fields: []relay.Field{operationField(3)}},
-		{Method: Method{Name: "ReleaseExecute", Follows: true, Releases: true, Rests: true, Idles: true}, fields: []relay.Field{
+		{Method: Method{Name: "Interrupt", Follows: true, Rests: true, Frees: true}, fields: []relay.Field{operationField(6)}},
+		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true, Frees: true}, fields: []relay.Field{operationField(3)}},
+		{Method: Method{Name: "ReleaseExecute", Follows: true, Releases: true, Rests: true, Idles: true, Frees: true}, fields: []relay.Field{
 			operationField(3), {Number: 5, Kind: relay.FieldMessage, Slot: slotReleaseAll},
 		}},
-		{Method: Method{Name: "ReleaseSession", Rests: true, Idles: true}},
+		{Method: Method{Name: "ReleaseSession", Rests: true, Idles: true, Frees: true}},
 		{Method: Method{Name: "FetchErrorDetails", Idles: true}},
 		{Method: Method{Name: "CloneSession", Clones: true}, fields: []relay.Field{{Number: fieldNewSession, Kind: relay.FieldText, Slot: slotNewSession}}},
-		{Method: Method{Name: "GetStatus"}},
+		{Method: Method{Name: "GetStatus", Frees: true}},
 	} {
 		m := row.Method
 		schema, err := relay.NewSchema(append(row.fields, guardedFields()...)...)

@@ -30,6 +30,9 @@ type Refusal struct {
 	Wire int
 	// Accept is sent as grpc-accept-encoding. "" means that it is not sent.
 	Accept string
+	// Limit is the setting that the request is past. It is the entry `limit` of
+	// ErrorInfo.metadata. "" means none.
+	Limit string
 
 	grpc, plain *relay.Reply // built once; nil while Message has a {name}
 }
@@ -53,6 +56,9 @@ var (
 		Message: "Spark Connect is gRPC, and this request's content-type is not application/grpc: connect with " + spell})
 	refuseHeader = row(Refusal{Code: codes.Internal, Reason: "HEADER_MALFORMED", HTTP: 400, Wire: 400,
 		Message: "malformed header {name}: it is set by your client or a proxy on the way, correct it there"})
+	refuseHeaders = row(Refusal{Code: codes.ResourceExhausted, Reason: "HEADERS_TOO_LARGE", HTTP: 431,
+		Message: "the headers of this request are too large (limits.header_bytes): " +
+			"leave out of the connection string what is not needed, and check that the token was copied once"})
 	refusePlaintext = row(Refusal{Code: codes.FailedPrecondition, Reason: "TLS_REQUIRED", HTTP: 426,
 		Message: "this port takes plaintext from its own machine only, so that no token travels in the clear: " +
 			"add ;use_ssl=true to the connection string, and get a new token if this one crossed a network"})
@@ -104,6 +110,18 @@ var (
 			"run `sconce session describe {session}`, then run the query again"})
 	refuseHolds = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOO_MANY_WAITING", HTTP: 503,
 		Message: "too many requests wait for their sessions here: try again in a minute"})
+)
+
+// How much came. The limit's name goes into the details too.
+var (
+	refuseStreams = row(Refusal{Code: codes.ResourceExhausted, Reason: "STREAMS_EXHAUSTED", RetryAfter: pause, HTTP: 429,
+		Message: "too many requests are open at once ({limit}): wait for some of them to end or interrupt them, " +
+			"or ask your operator to raise this limit"})
+	refuseRate = row(Refusal{Code: codes.ResourceExhausted, Reason: "RATE_LIMITED", RetryAfter: time.Second, HTTP: 429,
+		Message: "too many requests in a short time ({limit}): wait a moment and try again, or ask your operator to raise this limit"})
+	refuseArtifacts = row(Refusal{Code: codes.ResourceExhausted, Reason: "ARTIFACTS_EXHAUSTED", HTTP: 429,
+		Message: "session {session} has uploaded as much as one may in an hour ({limit}): " +
+			"upload again in {wait}, or ask your operator to raise this limit"})
 )
 
 // What the message says.
@@ -205,9 +223,10 @@ var (
 // Refusals returns the whole table, in the order of docs/errors.md.
 func Refusals() []Refusal {
 	return []Refusal{
-		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
+		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refuseHeaders, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
 		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseSetup, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
+		refuseStreams, refuseRate, refuseArtifacts,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
 	"github.com/sconce-dev/sconce/proxy/relay"
@@ -111,15 +112,30 @@ func TestTooManyHeaders(t *testing.T) {
 	for i := range 30 {
 		many = append(many, "x-"+strconv.Itoa(i), strings.Repeat("v", 2200))
 	}
-	got := s.send(s.good(many...), aliceRequest)
-	if got.Header(":status") != "431" && !got.Reset {
-		t.Errorf("the client read %v", got.Blocks)
+	tooLarge := refused(codes.ResourceExhausted, "HEADERS_TOO_LARGE")
+	tooLarge.check(t, s.send(s.good(many...), aliceRequest))
+	// What says that it is gRPC may come behind what is too large.
+	late := s.good()
+	for i, f := range late {
+		if f.Name == "content-type" {
+			late = append(append(slices.Delete(slices.Clone(late), i, i+1), proxytest.Fields(many...)...), f)
+			break
+		}
+	}
+	tooLarge.check(t, s.send(late, aliceRequest))
+	// A request that is no call reads text.
+	page := proxytest.Fields(append([]string{":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a"}, many...)...)
+	if got := s.c.Response(s.c.Open(page, true)); got.Header(":status") != "431" || !strings.Contains(string(got.Data), "limits.header_bytes") {
+		t.Errorf("the client read %v %q", got.Blocks, got.Data)
 	}
 	c := s.Client(proxytest.PeerConfig{Lenient: true})
 	c.Open(s.good("x-big", strings.Repeat("v", 1<<20)), true)
 	c.WaitClosed()
 	if n := s.Spark.Calls("") - before; n != 0 {
 		t.Errorf("the engine saw %d calls", n)
+	}
+	if after := s.send(s.good(), aliceRequest); after.Trailer("grpc-status") != "0" {
+		t.Errorf("a good call on the same connection read %v", after.Blocks)
 	}
 }
 
@@ -187,6 +203,32 @@ func TestHundredAndFirstStream(t *testing.T) {
 	s.c.Barrier()
 	if n := s.Spark.Calls("") - before; n != limit {
 		t.Errorf("the engine saw %d calls", n)
+	}
+}
+
+// Row 39: the request over the rate.
+func TestRequestsOverTheRate(t *testing.T) {
+	s := newScene(t, gateway.Config{Quotas: proxy.Quotas{Session: proxy.Quota{Requests: 1}}})
+	before, passed := s.Spark.Calls(""), 0
+	for {
+		got := s.send(s.good(), aliceRequest)
+		if got.Trailer("grpc-status") != "0" {
+			refused(codes.ResourceExhausted, "RATE_LIMITED").check(t, got)
+			break
+		}
+		if passed++; passed > 100 {
+			t.Fatal("a hundred requests passed where one each second may")
+		}
+	}
+	if n := s.Spark.Calls("") - before; n != passed || passed < 10 {
+		t.Errorf("the engine saw %d calls, %d were let in", n, passed)
+	}
+	if got := s.send(proxytest.Call(analyze, s.Credentials(s.bob, "bob")...), proxytest.Request(sparkB, "bob")); got.Trailer("grpc-status") != "0" {
+		t.Errorf("another tenant read %v", got.Blocks)
+	}
+	release := s.send(proxytest.Call(proxytest.SparkService+"ReleaseExecute", s.Credentials(s.alice, "alice")...), aliceRequest)
+	if release.Trailer("grpc-status") != "0" {
+		t.Errorf("what frees memory read %v", release.Blocks)
 	}
 }
 

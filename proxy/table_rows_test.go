@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sconce-dev/sconce/proxy/proxytest"
@@ -56,6 +57,20 @@ func tokenRows() []row {
 		{7, "SID beside sid", func(s *scene) proxytest.Stream { return s.claims("SID", "x") }, tokenInvalid},
 		{8, "5 KiB", func(s *scene) proxytest.Stream { return s.claims("x", strings.Repeat("x", 5<<10)) }, tokenInvalid},
 		{8, "60 KB of dots", func(s *scene) proxytest.Stream { return s.token(strings.Repeat(".", 60_000)) }, tokenInvalid},
+		// Longer than a header may be, so it is no token any more: the frames that
+		// carry it are a flood, which ends the connection before any field is read.
+		{8, "1 MiB of dots", func(s *scene) proxytest.Stream {
+			s.c = s.Client(proxytest.PeerConfig{Lenient: true}) // its writes fail at some point
+			s.c.Open(proxytest.Call(analyze, "authorization", "Bearer "+strings.Repeat(".", 1<<20), "x-session-id", string(s.alice)), false)
+			return proxytest.Stream{}
+		}, want{ends: http2.ErrCodeEnhanceYourCalm}},
+		// One field past what a field may be: its bytes are not decoded, and without
+		// them no later block of this connection means anything (RFC 7541, 2.2).
+		{8, "70 KB of dots", func(s *scene) proxytest.Stream {
+			s.c = s.Client(proxytest.PeerConfig{Lenient: true})
+			s.c.Open(proxytest.Call(analyze, "authorization", "Bearer "+strings.Repeat(".", 70_000), "x-session-id", string(s.alice)), false)
+			return proxytest.Stream{}
+		}, want{ends: http2.ErrCodeCompression}},
 		{9, "%0A behind", func(s *scene) proxytest.Stream { return s.token(s.Keys.Session(string(s.alice), "alice") + "%0A") }, tokenInvalid},
 		{9, "a space inside", func(s *scene) proxytest.Stream {
 			return s.token(strings.Replace(s.Keys.Session(string(s.alice), "alice"), ".", " .", 1))

@@ -123,6 +123,8 @@ type want struct {
 	http   string // :status; "" = 200
 	reset  bool   // RST_STREAM PROTOCOL_ERROR in place of all that
 	calls  int    // that the engine may see
+	// ends: the connection ends with a GOAWAY of this code, and no answer.
+	ends http2.ErrCode
 }
 
 func refused(code codes.Code, reason string) want { return want{code: code, reason: reason} }
@@ -161,11 +163,18 @@ func TestTableOfBadInputs(t *testing.T) {
 			}
 			before := s.Spark.Calls("")
 			got := r.send(s)
-			r.want.check(t, got)
+			if r.want.ends != 0 {
+				if code := s.c.WaitClosed(); code != int(r.want.ends) {
+					t.Errorf("the connection ended with code %d, want %v", code, r.want.ends)
+				}
+				s.c = s.Client(proxytest.PeerConfig{})
+			} else {
+				r.want.check(t, got)
+			}
 			if n := s.Spark.Calls("") - before; n != r.want.calls {
 				t.Errorf("the engine saw %d calls, want %d", n, r.want.calls)
 			}
-			// Errors stay on their stream: the connection serves on.
+			// Errors stay on their stream: the connection serves on, or else the next one.
 			if after := s.send(s.good(), aliceRequest); after.Trailer("grpc-status") != "0" {
 				t.Errorf("a good call on the same connection read %v, reset=%v", after.Blocks, after.Reset)
 			}

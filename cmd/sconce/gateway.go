@@ -152,7 +152,8 @@ func (g *gateway) Run(ctx context.Context) error {
 	engines := &proxy.EngineDialer{Limits: limits, Logger: log}
 	router, err := proxy.NewRouter(proxy.RouterConfig{
 		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
-		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Registerer: metrics, Logger: log, Now: g.now,
+		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Quotas: quotas(cfg.Limits),
+		Registerer: metrics, Logger: log, Now: g.now,
 	})
 	if err != nil {
 		return err

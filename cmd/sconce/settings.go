@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sconce-dev/sconce/configs"
+	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/relay"
 	"github.com/sconce-dev/sconce/sessions"
 	"github.com/sconce-dev/sconce/sessions/redisstore"
@@ -28,6 +29,16 @@ func relayLimits(c *configs.Config) relay.Limits {
 		Priorities: l.Priorities, WindowUpdates: l.WindowUpdates, UnknownFrames: l.UnknownFrames,
 		PendingControl: int(l.PendingControl), Preface: l.HandshakeTimeout,
 		PingAfter: l.PingAfter, PingTimeout: l.PingTimeout, MaxMessage: int64(c.MaxMessage),
+	}
+}
+
+func quotas(l configs.Limits) proxy.Quotas {
+	return proxy.Quotas{
+		Token:     proxy.Quota{Streams: l.TokenStreams, Requests: l.TokenRequests},
+		Session:   proxy.Quota{Streams: l.SessionStreams, Requests: l.SessionRequests},
+		Owner:     proxy.Quota{Streams: l.OwnerStreams, Requests: l.OwnerRequests},
+		Process:   proxy.Quota{Streams: l.ProcessStreams, Requests: l.ProcessRequests},
+		Artifacts: uint64(l.SessionArtifacts),
 	}
 }
 

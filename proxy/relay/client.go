@@ -95,7 +95,7 @@ func (c *clientConn) openStream(hd *Header, id uint32, end, tooLarge bool) error
 	}
 	c.mu.Unlock()
 	if tooLarge {
-		s.reply(&Reply{Status: "431"}, &c.turn, true)
+		s.reply(c.server.tooLarge(hd), &c.turn, true)
 		return nil
 	}
 	if end && s.bodyLeft > 0 {

@@ -21,7 +21,8 @@ type rigConfig struct {
 	tls     *proxytest.Certs // and TLS over them
 	limits  relay.Limits
 	backend relay.Limits
-	router  func(r *rig, s *relay.Stream) // nil forwards as it came, without a Call
+	router  func(r *rig, s *relay.Stream)      // nil forwards as it came, without a Call
+	large   func(h *relay.Header) *relay.Reply // nil: as a Router without TooLarge
 	dial    func(context.Context) (net.Conn, error)
 }
 
@@ -41,6 +42,14 @@ type routerFunc func(*relay.Stream)
 
 func (f routerFunc) Route(s *relay.Stream) { f(s) }
 
+// largeRouter is a Router that words what is too large.
+type largeRouter struct {
+	routerFunc
+	large func(*relay.Header) *relay.Reply
+}
+
+func (r largeRouter) TooLarge(h *relay.Header) *relay.Reply { return r.large(h) }
+
 func newRig(t testing.TB, cfg rigConfig) *rig {
 	t.Helper()
 	r := &rig{t: t, cfg: cfg, dialed: make(chan net.Conn, 64), closed: make(chan struct{})}
@@ -50,10 +59,12 @@ func newRig(t testing.TB, cfg rigConfig) *rig {
 	if r.cfg.dial == nil {
 		r.cfg.dial = r.dialPeer
 	}
+	var router relay.Router = routerFunc(func(s *relay.Stream) { r.cfg.router(r, s) })
+	if cfg.large != nil {
+		router = largeRouter{router.(routerFunc), cfg.large}
+	}
 	var err error
-	r.server, err = relay.NewServer(relay.ServerConfig{
-		Router: routerFunc(func(s *relay.Stream) { r.cfg.router(r, s) }), Limits: cfg.limits,
-	})
+	r.server, err = relay.NewServer(relay.ServerConfig{Router: router, Limits: cfg.limits})
 	if err != nil {
 		t.Fatalf("server: %v", err)
 	}

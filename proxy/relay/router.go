@@ -15,6 +15,14 @@ type Router interface {
 	Route(s *Stream)
 }
 
+// TooLarge is what a Router may have besides: it words the answer to a request
+// whose headers are past Limits.HeaderBytes, which Route never sees. h has the
+// fields that came before that, unchecked. It is called like Route. Without it,
+// and for nil, the answer is a bare 431.
+type TooLarge interface {
+	TooLarge(h *Header) *Reply
+}
+
 // Header is one decoded header block. It is immutable, and streams of one
 // connection whose blocks were the same bytes share one Header, so a router
 // may hang what it worked out for it on Memo.

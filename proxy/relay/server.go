@@ -97,6 +97,16 @@ func (s *Server) close(cc *clientConn, err error) {
 	}
 }
 
+// tooLarge is the answer to headers past the limit (RFC 6585, section 5).
+func (s *Server) tooLarge(h *Header) *Reply {
+	if r, ok := s.router.(TooLarge); ok {
+		if reply := r.TooLarge(h); reply != nil {
+			return reply
+		}
+	}
+	return &Reply{Status: "431"}
+}
+
 func (s *Server) add(cc *clientConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -22,9 +20,6 @@ func TestCut(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			for _, p := range []python{py34, py35, py40, newest} {
 				t.Run(p.name, func(t *testing.T) {
-					if p.venv == "py34" {
-						needs34(t, w)
-					}
 					s := w.gate.open(t, "ada", e.cutCluster())
 					got := runCut(t, w, e, p, s.url("127.0.0.1"))
 					problem := got.failed()
@@ -35,7 +30,6 @@ func TestCut(t *testing.T) {
 				})
 			}
 			t.Run("control: PySpark 3.4 without sconce", func(t *testing.T) {
-				needs34(t, w)
 				got := runCut(t, w, e, py34, e.url(e.link.addr(), "ada"))
 				if got.failed() == "" || got.Error != nil {
 					t.Errorf("a cut stream did not make PySpark 3.4 lie, so this test can't fail: %s", redact(got.steady()))
@@ -54,11 +48,4 @@ func runCut(t *testing.T, w *world, e *engine, p python, url string) line {
 		t.Errorf("the link was cut %d times, want once", n)
 	}
 	return got
-}
-
-func needs34(t *testing.T, w *world) {
-	t.Helper()
-	if _, err := os.Stat(filepath.Join(w.cache, "venv", "py34", ".stamp")); err != nil {
-		t.Skip("no PySpark 3.4 here: its pyarrow has no wheel for a Python newer than 3.11")
-	}
 }

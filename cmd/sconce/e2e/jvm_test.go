@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,9 +30,15 @@ func TestJVM(t *testing.T) {
 					t.Errorf("directly: %s: %s", name, problem)
 				}
 			}
-			for way, host := range map[string]string{"TLS": "127.0.0.1", "plaintext": "localhost"} {
-				t.Run(way, func(t *testing.T) {
-					through := runJVM(t, w, store, w.gate.open(t, "ada", e.cluster).url(host))
+			for _, way := range []struct{ name, host, field string }{
+				{"TLS", "127.0.0.1", "authentication"}, {"plaintext", "localhost", "authorization"},
+			} {
+				t.Run(way.name, func(t *testing.T) {
+					s := w.gate.open(t, "ada", e.cluster)
+					through := runJVM(t, w, store, s.url(way.host))
+					if got := s.credentials(t); len(got) != 1 || got[way.field] < len(jvmCases) {
+						t.Errorf("streams by the field that their token came in: %v, want all by %s", got, way.field)
+					}
 					for _, name := range jvmCases {
 						if err := compare(direct[name], through[name]); err != nil {
 							t.Errorf("%s: %v", name, err)
@@ -41,6 +48,24 @@ func TestJVM(t *testing.T) {
 			}
 		})
 	}
+}
+
+// credentials counts the streams of the session that have ended, by the header
+// field that their token came in, as the gateway logged them.
+func (s *session) credentials(t *testing.T) map[string]int {
+	t.Helper()
+	text, err := os.ReadFile(s.gate.child.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	for entry := range strings.Lines(string(text)) {
+		var e struct{ Msg, Session, Credential string }
+		if json.Unmarshal([]byte(entry), &e) == nil && e.Msg == "stream ended" && e.Session == s.ID {
+			found[e.Credential]++
+		}
+	}
+	return found
 }
 
 // trustStore is the private authority in the form that Java takes.

@@ -144,7 +144,7 @@ func (w *world) end() {
 // prepared says what setup.sh has not made yet.
 func (w *world) prepared() error {
 	var missing []string
-	for _, part := range []string{"venv/spark", "venv/sail", "venv/py40", "venv/py35", "jvm"} {
+	for _, part := range []string{"venv/spark", "venv/sail", "venv/py40", "venv/py35", "venv/py34", "jvm"} {
 		if _, err := os.Stat(filepath.Join(w.cache, part, ".stamp")); err != nil {
 			missing = append(missing, part)
 		}

@@ -118,9 +118,6 @@ flock 9 # two set-ups at once would share half-made environments
 find_python
 java_tools
 redis
-venvs=(spark py40 sail py35)
-# PySpark 3.4 needs pyarrow 12, which has no wheel for a Python newer than 3.11.
-[[ $python_version == 3.11 ]] && venvs=(spark py40 sail py35 py34)
-all venv "${venvs[@]}"
+all venv spark py40 sail py35 py34
 jvm
 say "ready in $cache"

@@ -50,6 +50,8 @@ type Config struct {
 	Limits relay.Limits
 	// MaxMessage bounds a request message, in bytes; 0 = no bound.
 	MaxMessage uint64
+	// Quotas are proxy.RouterConfig's; the zero value bounds nothing.
+	Quotas proxy.Quotas
 	// HoldTimeout and UnaryHold are proxy.RouterConfig's; 0 = its defaults.
 	HoldTimeout, UnaryHold time.Duration
 	// HandshakeTimeout is proxy.PortConfig's; 0 = 5 s.
@@ -124,7 +126,7 @@ func (g *Gateway) wire(cfg Config) {
 	engines := &proxy.EngineDialer{Limits: cfg.Limits, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return cfg.Dial(ctx) }}
 	g.Router, err = proxy.NewRouter(proxy.RouterConfig{
 		Verifier: g.Keys.Verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
-		MaxMessage: cfg.MaxMessage, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
+		MaxMessage: cfg.MaxMessage, Quotas: cfg.Quotas, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
 	})
 	g.must(err)
 	g.Relay, err = relay.NewServer(relay.ServerConfig{Router: g.Router, Limits: cfg.Limits, Logger: cfg.Logger})

@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Quota is what one token, session, owner or process may do here. Zero is a
+// limit that is not there.
+type Quota struct {
+	// Streams is how many may be open at once.
+	Streams int
+	// Requests is how many may begin in a second, after a burst of ten times as many.
+	Requests int
+}
+
+// Quotas keep one tenant from taking what others need. They count what passes
+// through this process: replicas know nothing of each other. What goes past one
+// is refused by its name. The defaults are in configs.
+//
+// Bytes in flight are bounded by the windows of the streams that are open, and
+// have no quota of their own.
+type Quotas struct {
+	Token, Session, Owner, Process Quota
+	// Artifacts is how many bytes of AddArtifacts a session may send in an hour;
+	// all of it may come at once. 0 = no limit.
+	Artifacts uint64
+}
+
+func (q Quotas) negative() bool {
+	for _, n := range []Quota{q.Token, q.Session, q.Owner, q.Process} {
+		if n.Streams < 0 || n.Requests < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// artifactLimit is the name of Artifacts, as configs has it.
+const artifactLimit = "limits.session_artifacts"
+
+const (
+	// requestBurst is how long a quota of requests may be saved up.
+	requestBurst = 10 * time.Second
+	// artifactBurst is the same for bytes of artifacts.
+	artifactBurst = time.Hour
+)
+
+// meter counts against one quota, and up the way against those that it is part of:
+//
+//	token -> session -> owner -> process
+//
+// A stream that may pass costs two atomic operations for each; there is no lock.
+type meter struct {
+	up                *meter // nil = none
+	streams, requests string // names of the limits, as configs has them
+	most              int64  // streams; 0 = no limit
+	open              atomic.Int64
+	rate              bucket
+}
+
+func (m *meter) init(q Quota, name string, up *meter) {
+	m.up, m.most = up, int64(q.Streams)
+	m.streams, m.requests = "limits."+name+"_streams", "limits."+name+"_requests"
+	if q.Requests > 0 {
+		m.rate.cost = int64(time.Second) / int64(q.Requests)
+	}
+}
+
+// over says what limit a stream is past, "" = none, and how long until it is not.
+type over struct {
+	limit   string
+	streams bool // or else requests
+	wait    time.Duration
+}
+
+// enter counts one more stream, which is followed by one leave where it may pass.
+// now is in nanoseconds, of any clock that does not go back.
+//
+// spare is for Method.Frees: such streams may always come, only that they are at
+// most as many again.
+func (m *meter) enter(now int64, spare bool) over {
+	for at := m; at != nil; at = at.up {
+		if o := at.count(now, spare); o.limit != "" {
+			for done := m; done != at; done = done.up {
+				done.open.Add(-1)
+				done.rate.giveBack(spare)
+			}
+			return o
+		}
+	}
+	return over{}
+}
+
+func (m *meter) count(now int64, spare bool) over {
+	most := m.most
+	if spare {
+		most *= 2
+	}
+	if n := m.open.Add(1); most > 0 && n > most {
+		m.open.Add(-1)
+		return over{limit: m.streams, streams: true, wait: pause}
+	}
+	if spare {
+		return over{}
+	}
+	if wait := m.rate.take(now, m.rate.cost, int64(requestBurst)); wait > 0 {
+		m.open.Add(-1)
+		return over{limit: m.requests, wait: wait}
+	}
+	return over{}
+}
+
+func (m *meter) leave() {
+	for ; m != nil; m = m.up {
+		m.open.Add(-1)
+	}
+}
+
+// row is the refusal of a stream that is past a limit.
+func (o over) row() Refusal {
+	if o.streams {
+		return refuseStreams.over(o.limit, o.wait)
+	}
+	return refuseRate.over(o.limit, o.wait)
+}
+
+// bucket is a token bucket in one word: the time at which it is full again (the
+// "theoretical arrival time" of GCRA, ITU-T I.371). The zero value is full.
+type bucket struct {
+	cost int64 // nanoseconds that one of what it counts takes to come back; 0 = no limit
+	full atomic.Int64
+}
+
+// take takes what comes back in cost nanoseconds, or says how long to wait until
+// there is as much. burst is how much there is when the bucket is full.
+func (b *bucket) take(now, cost, burst int64) (wait time.Duration) {
+	for cost > 0 {
+		old := b.full.Load()
+		next := max(old, now) + cost
+		if next-now > burst {
+			return time.Duration(next - now - burst)
+		}
+		if b.full.CompareAndSwap(old, next) {
+			break
+		}
+	}
+	return 0
+}
+
+// spend is take for what is counted after it happened: it may overdraw the bucket,
+// and lacks says how long until it is no longer empty.
+func (b *bucket) spend(now, cost int64) {
+	for {
+		old := b.full.Load()
+		if b.full.CompareAndSwap(old, max(old, now)+cost) {
+			return
+		}
+	}
+}
+
+func (b *bucket) lacks(now, burst int64) time.Duration {
+	return time.Duration(max(b.full.Load()-now-burst, 0))
+}
+
+// giveBack undoes the take of one that was not used.
+func (b *bucket) giveBack(spare bool) {
+	if !spare && b.cost > 0 {
+		b.full.Add(-b.cost)
+	}
+}
