@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -30,9 +33,15 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // engine always answers, unless it is told otherwise.
-type engine struct{ err error }
+type engine struct {
+	err  error
+	slow time.Duration
+}
 
-func (e *engine) Probe(context.Context, *sessions.Cluster) error { return e.err }
+func (e *engine) Probe(context.Context, *sessions.Cluster) error {
+	time.Sleep(e.slow)
+	return e.err
+}
 func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.SparkID) error {
 	return nil
 }
@@ -44,11 +53,14 @@ type api struct {
 	verifier *auth.Verifier
 	memory   *storetest.Memory
 	engine   *engine
+	service  *control.Service
+	log      *observer.ObservedLogs
 }
 
 func start(t *testing.T) *api {
 	t.Helper()
-	a := &api{memory: storetest.NewMemory(), engine: &engine{}}
+	core, log := observer.New(zapcore.DebugLevel)
+	a := &api{memory: storetest.NewMemory(), engine: &engine{}, log: log}
 	key := need(auth.GenerateSigningKey("ES256"))(t)
 	a.issuer = need(auth.NewIssuer(auth.IssuerConfig{Key: key, Issuer: "sconce"}))(t)
 	keys := need(auth.NewKeySet(auth.KeySetConfig{Own: []*auth.SigningKey{key}}))(t)
@@ -56,9 +68,10 @@ func start(t *testing.T) *api {
 	clusters := need(sessions.NewClusters([]sessions.Cluster{{Name: "c", Address: "127.0.0.1:1"}}))(t)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
 		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Clusters: clusters, ProbeTimeout: time.Millisecond,
+		Logger: zap.New(core),
 	}))(t)
-	service := need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
-	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, service))
+	a.service = need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
+	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, a.service))
 	return a
 }
 
