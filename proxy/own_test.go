@@ -109,7 +109,7 @@ func TestOwnPages(t *testing.T) {
 // The JSON API gets all that begins as it does, as it was written, and who calls.
 func TestOwnJSON(t *testing.T) {
 	own, err := NewOwn(OwnConfig{Ready: NewReady(), JSON: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text(w, 200, fmt.Sprintf("%s%s%s", r.URL.EscapedPath(), r.Header.Values(PeerHeader), r.Header.Values("X-Sconce-Other")))
+		fmt.Fprintf(w, "%s%s%s", r.URL.EscapedPath(), r.Header.Values(PeerHeader), r.Header.Values("X-Sconce-Other"))
 	})})
 	if err != nil {
 		t.Fatal(err)

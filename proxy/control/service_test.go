@@ -166,6 +166,25 @@ func TestStory(t *testing.T) {
 	}
 }
 
+// Answers and refusals name the request as the audit log does.
+func TestAnswersNameTheirRequest(t *testing.T) {
+	a := start(t)
+	ctx := metadata.AppendToOutgoingContext(a.as(t, "ann", "acme", false), "x-sconce-peer", "192.0.2.7:4711")
+	var good, bad metadata.MD
+	_, made := a.CreateSession(ctx, &sconcev1.CreateSessionRequest{}, grpc.Header(&good))
+	_, none := a.DescribeSession(ctx, &sconcev1.DescribeSessionRequest{SessionId: "s-034t1qv2i0g6u5p4c3b2a1908g"}, grpc.Header(&bad))
+	lines := a.log.FilterMessage("audit").All()
+	if made != nil || none == nil || len(lines) != 2 {
+		t.Fatalf("%v, %v, %d lines", made, none, len(lines))
+	}
+	for i, md := range []metadata.MD{good, bad} {
+		got := lines[i].ContextMap()
+		if id := md.Get("x-request-id"); len(id) != 1 || got["request_id"] != id[0] || got["source"] != "192.0.2.7:4711" {
+			t.Errorf("header %v, audited %v", md, got)
+		}
+	}
+}
+
 func TestListPages(t *testing.T) {
 	a := start(t)
 	ann := a.as(t, "ann", "acme", false)
