@@ -59,7 +59,7 @@ bench: ## Sconce beside nginx, HAProxy, nghttpx and grpc-go; a table in markdown
 bench-spark: build ## PySpark toArrow of a million rows, direct and through Sconce
 	cd bench && $(GO) run ./cmd/bench-spark
 
-proto: ## the Go beside proto/**/*.proto
+proto: ## the Go beside proto/**/*.proto, and the API by JSON
 	proto/generate.sh
 
 setup-sail: $(CACHE)/venv/sail/ready ## the Python of `make run`

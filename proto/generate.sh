@@ -1,6 +1,8 @@
 #!/bin/sh
-# Generates the Go beside each .proto file. Needs Python 3 and Go; everything else
-# is installed, at a fixed version, into a temporary folder that is removed at the end.
+# Generates the Go beside each .proto file, and the JSON face of the control API.
+# Needs Python 3 and Go; everything else is installed, at a fixed version, into a
+# temporary folder that is removed at the end. The two plugins of grpc-gateway are
+# tools of go.mod, since proto/fresh_test.go runs them too.
 set -eu
 cd "$(dirname "$0")"
 tools=$(mktemp -d)
@@ -12,4 +14,5 @@ GOBIN="$tools/bin" go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6
 PATH="$tools/bin:$PATH" "$tools/venv/bin/python" -m grpc_tools.protoc -I . \
 	--go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative \
-	sconce/v1/sessions.proto spark/connect/base.proto
+	sconce/v1/*.proto spark/connect/base.proto
+go test -count=1 -run TestGeneratedRestIsFresh . -update

@@ -16,7 +16,7 @@ type TokenVerifier interface {
 }
 
 // request is what one header block asks for, before anybody is believed. It
-// depends on the block alone, so it is worked out once and kept in
+// depends on the block and its connection alone, so it is worked out once and kept in
 // Header.Memo; what may change from one stream to the next (the token's
 // times and key, the session's state) is asked anew for each.
 type request struct {
@@ -39,11 +39,11 @@ type request struct {
 // docs/errors.md: what is asked for, whether it is well formed, for which
 // session, with which token. That it came over a connection which may carry a
 // token is the port's to see to.
-func (r *Router) readRequest(h *relay.Header) *request {
+func (r *Router) readRequest(h *relay.Header, peer *relay.Peer) *request {
 	m := readMetadata(h.Fields)
 	q := &request{head: h, grpc: grpcContentType(m.contentType)}
 	if q.service = r.services.find(m.path, q.grpc); q.service != nil {
-		q.out = serviceHeader(h)
+		q.out = serviceHeader(h, peer)
 		return q
 	}
 	method, known := r.methods[m.path]

@@ -44,14 +44,21 @@ func engineHeader(in *relay.Header, e *engine) *relay.Header {
 	return &relay.Header{Fields: fields}
 }
 
+// PeerHeader tells Sconce's own services the address of who calls, host:port:
+// they see a connection in memory. No client can set it.
+const PeerHeader = "x-sconce-peer"
+
 // serviceHeader makes the block for Sconce's own services: they check the
 // caller's credential themselves, so it stays; x-sconce-* is ours alone.
-func serviceHeader(in *relay.Header) *relay.Header {
-	fields := make([]hpack.HeaderField, 0, len(in.Fields))
+func serviceHeader(in *relay.Header, peer *relay.Peer) *relay.Header {
+	fields := make([]hpack.HeaderField, 0, len(in.Fields)+1)
 	for _, f := range in.Fields {
 		if !strings.HasPrefix(f.Name, "x-sconce-") {
 			fields = append(fields, f)
 		}
+	}
+	if peer.Addr != nil {
+		fields = append(fields, hpack.HeaderField{Name: PeerHeader, Value: peer.Addr.String()})
 	}
 	return &relay.Header{Fields: fields}
 }

@@ -25,6 +25,9 @@ type OwnConfig struct {
 	Services func(grpc.ServiceRegistrar)
 	// Options are for the gRPC server.
 	Options []grpc.ServerOption
+	// JSON answers /openapi.json and all that begins with /v1/; nil = there is no
+	// such page. It gets the address of who calls as PeerHeader.
+	JSON http.Handler
 	// Version is told on the page at "/".
 	Version string
 	// Logger may be nil.
@@ -36,7 +39,7 @@ type OwnConfig struct {
 // HTTP server also takes over connections of HTTP/1.1 as they are.
 //
 //	relay  -- DialGRPC --> memory --> grpc-go: SessionService, grpc.health.v1
-//	       -- DialHTTP --> memory --> net/http: /, /healthz, /readyz
+//	       -- DialHTTP --> memory --> net/http: /, /healthz, /readyz, /v1/
 //	port   -- ServeHTTP1 ------------^
 type Own struct {
 	cfg            OwnConfig
@@ -68,7 +71,7 @@ func NewOwn(cfg OwnConfig) (*Own, error) {
 	}
 	o.http = &http.Server{
 		Handler: o.handler(), Protocols: new(http.Protocols), ConnState: o.connState,
-		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: zap.NewStdLog(cfg.Logger),
 	}
 	o.http.Protocols.SetHTTP1(true)
@@ -166,7 +169,29 @@ func (o *Own) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", o.page)
 	addHealth(mux, o.cfg.Ready)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.tellPeer(r)
+		// Not by way of mux, which sends paths that it would write otherwise elsewhere.
+		if o.cfg.JSON != nil && (r.URL.Path == "/openapi.json" || strings.HasPrefix(r.URL.Path, "/v1/")) {
+			o.cfg.JSON.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// tellPeer makes PeerHeader true. What came by the relay has it from the router;
+// on a connection that was taken over the client may have written anything.
+func (o *Own) tellPeer(r *http.Request) {
+	if r.RemoteAddr == o.httpIn.Addr().String() {
+		return
+	}
+	for name := range r.Header {
+		if strings.HasPrefix(name, "X-Sconce-") {
+			r.Header.Del(name)
+		}
+	}
+	r.Header.Set(PeerHeader, r.RemoteAddr)
 }
 
 // page tells whoever opens the port in a browser what it is.
@@ -174,7 +199,7 @@ func (o *Own) page(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusOK, fmt.Sprintf("Sconce %s, a Spark Connect gateway.\n\n"+
 		"This port is for Spark clients: %s\n"+
 		"Make a session with `sconce session create`, and its token with `sconce token issue <session>`.\n\n"+
-		"/healthz  is the process alive\n/readyz   should traffic come here, and if not, why\n", o.cfg.Version, spell))
+		"/healthz       is the process alive\n/readyz        should traffic come here, and if not, why\n/openapi.json  sessions and tokens by JSON\n", o.cfg.Version, spell))
 }
 
 // addHealth adds /healthz, which holds while the process can answer, and

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +103,38 @@ func TestOwnPages(t *testing.T) {
 				t.Errorf("/other: %d", code)
 			}
 		})
+	}
+}
+
+// The JSON API gets all that begins as it does, as it was written, and who calls.
+func TestOwnJSON(t *testing.T) {
+	own, err := NewOwn(OwnConfig{Ready: NewReady(), JSON: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s%s%s", r.URL.EscapedPath(), r.Header.Values(PeerHeader), r.Header.Values("X-Sconce-Other"))
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path, addr, want string }{
+		{"by the relay", "/v1/x", "own http", "/v1/x[claimed][x]"},
+		{"directly, with a lie", "/v1/x", "192.0.2.1:5", "/v1/x[192.0.2.1:5][]"},
+		{"a path that pages would clean", "/v1/../%2e/x", "192.0.2.1:5", "/v1/../%2e/x[192.0.2.1:5][]"},
+		{"the description", "/openapi.json", "192.0.2.1:5", "/openapi.json[192.0.2.1:5][]"},
+		{"a page", "/healthz", "192.0.2.1:5", "ok\n"},
+	} {
+		req := httptest.NewRequest("GET", c.path, nil)
+		req.RemoteAddr = c.addr
+		req.Header.Set(PeerHeader, "claimed")
+		req.Header.Set("X-Sconce-Other", "x")
+		w := httptest.NewRecorder()
+		own.http.Handler.ServeHTTP(w, req)
+		if w.Body.String() != c.want {
+			t.Errorf("%s: %q, want %q", c.name, w.Body, c.want)
+		}
+	}
+	own.cfg.JSON = nil
+	w := httptest.NewRecorder()
+	if own.http.Handler.ServeHTTP(w, httptest.NewRequest("GET", "/v1/sessions", nil)); w.Code != 404 {
+		t.Errorf("without a JSON API: %d", w.Code)
 	}
 }
 

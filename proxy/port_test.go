@@ -199,7 +199,7 @@ func TestPortRefusesPlaintextFromAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 426 || !strings.Contains(string(body), "use_ssl=true") {
+	if resp.StatusCode != 426 || !strings.Contains(string(body), "use_ssl=true") || !strings.Contains(string(body), "call https://") {
 		t.Errorf("HTTP/1.1 got %d %q", resp.StatusCode, body)
 	}
 	secure := tls.Client(p.dial(), &tls.Config{RootCAs: p.root, ServerName: "localhost", NextProtos: []string{"h2"}})

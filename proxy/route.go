@@ -225,7 +225,7 @@ func (r *Router) route(s stream) {
 	h := s.Header()
 	q, ok := h.Memo.(*request)
 	if !ok {
-		q = r.readRequest(h)
+		q = r.readRequest(h, s.Peer())
 		h.Memo = q
 	}
 	switch {

@@ -23,8 +23,8 @@ type Refusal struct {
 	// retry whatever carries one, so it is set only where waiting helps, and
 	// never where the caller must get a new token.
 	RetryAfter time.Duration
-	// HTTP is the status of the plain answer that a request which is not gRPC
-	// gets.
+	// HTTP is the status of the answer to a request that is not gRPC: of the
+	// sentence as text, and of a call of the JSON API.
 	HTTP int
 	// Wire is the HTTP status of the gRPC answer. Zero means 200.
 	Wire int
@@ -61,7 +61,7 @@ var (
 			"leave out of the connection string what is not needed, and check that the token was copied once"})
 	refusePlaintext = row(Refusal{Code: codes.FailedPrecondition, Reason: "TLS_REQUIRED", HTTP: 426,
 		Message: "this port takes plaintext from its own machine only, so that no token travels in the clear: " +
-			"add ;use_ssl=true to the connection string, and get a new token if this one crossed a network"})
+			"add ;use_ssl=true to the connection string, or call https://, and get a new token if this one crossed a network"})
 	refuseNoSessionID = row(Refusal{Code: codes.InvalidArgument, Reason: "SESSION_ID_MISSING", HTTP: 400,
 		Message: "no x-session-id: put your session's id into the connection string, " + spell})
 	refuseTwoSessionIDs = row(Refusal{Code: codes.InvalidArgument, Reason: "SESSION_ID_AMBIGUOUS", HTTP: 400,
@@ -91,15 +91,15 @@ var (
 
 // What became of the session.
 var (
-	refuseSessionClosed = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_CLOSED", HTTP: 409,
+	refuseSessionClosed = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_CLOSED", HTTP: 400,
 		Message: "session {session} is closed, and a closed session never reopens: run `sconce session create`"})
 	refuseSessionGone = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_UNKNOWN", HTTP: 404,
 		Message: "session {session} is no longer known: run `sconce session create`"})
-	refuseSessionFailed = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_FAILED", HTTP: 409,
+	refuseSessionFailed = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_FAILED", HTTP: 400,
 		Message: "session {session} failed ({why}): close it and create a new one, " + anew})
-	refuseSessionStart = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_START_FAILED", HTTP: 409,
+	refuseSessionStart = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_START_FAILED", HTTP: 400,
 		Message: "session {session} cannot start ({why}): run `sconce session describe {session}`, then the query again{log}"})
-	refuseSetup = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_SETUP", HTTP: 409,
+	refuseSetup = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_SETUP", HTTP: 400,
 		Message: "cluster {cluster} does not take {what} of session {session} ({why}): close it and create a new one, " + anew})
 	refuseSessionPending = row(Refusal{Code: codes.Unavailable, Reason: "SESSION_PENDING", RetryAfter: pause, HTTP: 503,
 		Message: "session {session} is still starting: wait, or run `sconce session describe {session}`"})
@@ -196,11 +196,11 @@ var (
 	refuseNameTaken = row(Refusal{Code: codes.AlreadyExists, Reason: "NAME_TAKEN", HTTP: 409,
 		Message: "one of your sessions has this name already, and a failed one keeps it until it is closed: " +
 			"choose another name, or run `sconce session close` on that session first"})
-	refuseClosed = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLOSED", HTTP: 409,
+	refuseClosed = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLOSED", HTTP: 400,
 		Message: "this session is closed, and a closed session never reopens: run `sconce session create`"})
 	refuseNoCluster = row(Refusal{Code: codes.InvalidArgument, Reason: "CLUSTER_UNKNOWN", HTTP: 400,
 		Message: "no cluster of this name is configured: ask your operator for the names"})
-	refuseClusterInactive = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_NOT_ACTIVE", HTTP: 409,
+	refuseClusterInactive = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_NOT_ACTIVE", HTTP: 400,
 		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: close it and create a new one, " + anew +
 			"; operators, check that the cluster runs"})
 	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
@@ -220,6 +220,23 @@ var (
 		Message: "the deadline of the call passed before the answer was there: try again with a longer one"})
 )
 
+// What the JSON API says before a call is one. What the calls themselves are
+// refused for is what gRPC callers read.
+var (
+	refusePath = row(Refusal{Code: codes.NotFound, Reason: "PATH_UNKNOWN", HTTP: 404,
+		Message: "there is no {path} here: read /openapi.json for what there is"})
+	refusePathVerb = row(Refusal{Code: codes.Unimplemented, Reason: "VERB_UNKNOWN", HTTP: 405,
+		Message: "{path} does not take {verb}: send {allowed}"})
+	refuseNotJSON = row(Refusal{Code: codes.InvalidArgument, Reason: "NOT_JSON", HTTP: 415,
+		Message: "the body is not JSON, {problem}: send JSON with the header content-type: application/json, as curl --json does"})
+	refuseJSON = row(Refusal{Code: codes.InvalidArgument, Reason: "JSON_INVALID", HTTP: 400,
+		Message: "{part} is not what this call takes, {problem}: read /openapi.json for its fields"})
+	refuseBodySize = row(Refusal{Code: codes.ResourceExhausted, Reason: "BODY_TOO_LARGE", HTTP: 413,
+		Message: "the body is larger than {limit} bytes, which no call needs: send a smaller one"})
+	refuseBodySlow = row(Refusal{Code: codes.DeadlineExceeded, Reason: "BODY_TOO_SLOW", HTTP: 408,
+		Message: "the body was not there whole after {wait}: send it again, at once"})
+)
+
 // Refusals returns the whole table, in the order of docs/errors.md.
 func Refusals() []Refusal {
 	return []Refusal{
@@ -233,5 +250,6 @@ func Refusals() []Refusal {
 		refuseDraining, refuseOwnAway, refuseInternal,
 		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
+		refusePath, refusePathVerb, refuseNotJSON, refuseJSON, refuseBodySize, refuseBodySlow,
 	}
 }

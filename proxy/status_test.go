@@ -308,7 +308,8 @@ Every refusal is a gRPC status: the code and the sentence that Spark's client sh
 ` + "`grpc-status-details-bin`" + ` a ` + "`google.rpc.ErrorInfo`" + ` with the domain ` + "`sconce`" + ` and the reason of the first column,
 which does not change between versions. *Retry* is the ` + "`google.rpc.RetryInfo`" + `: clients wait that long and try
 again by themselves; that of ` + "`RATE_LIMITED`" + ` is the time until one more request would pass, not always 1 s. Where a limit was
-reached the ErrorInfo has its name as ` + "`limit`" + ` too. A request that is not gRPC gets the HTTP status and the sentence as text.
+reached the ErrorInfo has its name as ` + "`limit`" + ` too. A request that is not gRPC gets the HTTP status and the sentence as text; a call
+of the JSON API gets the HTTP status and the gRPC status as JSON ([json.md](json.md)).
 
 Parts in braces are filled in. What is not in this table comes from the cluster, untouched.
 

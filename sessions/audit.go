@@ -40,7 +40,7 @@ func (m *Manager) check(ctx context.Context, a Actor, action Action, id ID) (Ses
 }
 
 // entryOfAudit is one line of the audit log: time, actor, action, session,
-// outcome, reason, request id. It never holds a token.
+// source, outcome, reason, request id. It never holds a token.
 type entryOfAudit struct {
 	log     *zap.Logger
 	actor   Actor
@@ -54,7 +54,7 @@ func (e *entryOfAudit) end(err error) {
 	fields := []zap.Field{
 		zap.String("actor", e.actor.Subject), zap.String("organisation", e.actor.Org), zap.Bool("admin", e.actor.Admin),
 		zap.String("action", string(e.action)), zap.String("session", string(e.session)),
-		zap.String("request_id", e.actor.RequestID),
+		zap.String("source", e.actor.Source), zap.String("request_id", e.actor.RequestID),
 	}
 	if e.token != "" {
 		fields = append(fields, zap.String("token_id", e.token))

@@ -134,7 +134,11 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own, err := proxy.NewOwn(proxy.OwnConfig{Ready: ready, Services: controls.Register, Version: versionText(), Logger: log})
+	asJSON, err := control.NewJSON(controls)
+	if err != nil {
+		return err
+	}
+	own, err := proxy.NewOwn(proxy.OwnConfig{Ready: ready, Services: controls.Register, JSON: asJSON, Version: versionText(), Logger: log})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,7 +57,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ports": scriptPorts, "ready": scriptReady, "get": scriptGet, "taken": scriptTaken, "authority": scriptAuthority,
+			"ports": scriptPorts, "ready": scriptReady, "get": scriptGet, "taken": scriptTaken, "authority": scriptAuthority, "keep": scriptKeep,
 			"redis-tls": func(ts *testscript.TestScript, _ bool, args []string) { scriptRedisTLS(t, ts, args) },
 		},
 	})
@@ -97,6 +98,16 @@ func scriptAuthority(ts *testscript.TestScript, _ bool, args []string) {
 	a, err := openAuthority(dir, time.Now)
 	ts.Check(err)
 	ts.Check(a.leaf([]string{"localhost", "127.0.0.1"}))
+}
+
+// scriptKeep sets a variable to what a regular expression finds in the last standard
+// output: its first group. keep VAR EXPR.
+func scriptKeep(ts *testscript.TestScript, _ bool, args []string) {
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		ts.Fatalf("nothing like %s", args[1])
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 // scriptRedisTLS starts a Redis that speaks TLS on $REDIS_TLS, with the certificate of a

@@ -93,7 +93,7 @@ func ownServices(own *proxy.Own, limits relay.Limits, log *zap.Logger) (list []p
 	for _, name := range own.Services() {
 		list = append(list, proxy.Service{Name: name, Prefix: "/" + name + "/", Backend: rpc, GRPC: true})
 	}
-	list = append(list, proxy.Service{Name: "http", Prefix: "/", Backend: pages})
+	list = append(list, proxy.Service{Name: "http", Prefix: "/", Backend: pages}, proxy.Service{Name: "json", Prefix: "/v1/", Backend: pages})
 	return list, func() { rpc.Close(); pages.Close() }, nil
 }
 

@@ -5,7 +5,8 @@
 //	     ──> convert ──> sessions.Manager ──> convert ──> answer
 //	                          └ error ──> proxy.RefuseControl ──> status
 //
-// It decides nothing about sessions and writes no text of its own for callers:
-// who may do what is the Manager's, the words are package proxy's. It owns no
-// listener and no health service; package proxy's Own has both.
+// JSON is the same by plain HTTP. The package decides nothing about sessions and
+// writes no text of its own for callers: who may do what is the Manager's, the
+// words are package proxy's. It owns no listener and no health service; package
+// proxy's Own has both.
 package control

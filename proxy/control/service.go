@@ -160,10 +160,15 @@ func (s *Service) RevokeSessionTokens(ctx context.Context, r *sconcev1.RevokeSes
 	})
 }
 
+// requestIDHeader tells callers under which id the log has their call.
+const requestIDHeader = "x-request-id"
+
 // answer is the way of every call: who is it, do it, and the words for what went
 // wrong.
 func answer[R any](ctx context.Context, s *Service, do func(sessions.Actor) (*R, error)) (*R, error) {
 	requestID := uuid.NewString()
+	// It fails only where there is no call to answer.
+	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, requestID))
 	actor, err := s.actor(ctx)
 	actor.RequestID = requestID
 	var resp *R
@@ -187,7 +192,15 @@ func (s *Service) actor(ctx context.Context) (sessions.Actor, error) {
 	if err != nil {
 		return sessions.Actor{}, err
 	}
-	return sessions.Actor{Subject: who.Subject, Org: who.Org, Admin: who.Admin}, nil
+	return sessions.Actor{Subject: who.Subject, Org: who.Org, Admin: who.Admin, Source: source(md)}, nil
+}
+
+// source is the address of who calls, as the port saw it.
+func source(md metadata.MD) string {
+	if peer := md.Get(proxy.PeerHeader); len(peer) == 1 {
+		return peer[0]
+	}
+	return ""
 }
 
 // refuse turns an error into the status that its row of the table says. What the

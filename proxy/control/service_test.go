@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -30,11 +33,18 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // engine always answers, unless it is told otherwise.
-type engine struct{ err, setup error }
+type engine struct {
+	err, setup error
+	slow       time.Duration
+}
 
-func (e *engine) Probe(context.Context, *sessions.Cluster) error { return e.err }
 func (e *engine) Prepare(context.Context, *sessions.Cluster, sessions.Session, sessions.SparkID) error {
 	return e.setup
+}
+
+func (e *engine) Probe(context.Context, *sessions.Cluster) error {
+	time.Sleep(e.slow)
+	return e.err
 }
 func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.SparkID) error {
 	return nil
@@ -47,11 +57,14 @@ type api struct {
 	verifier *auth.Verifier
 	memory   *storetest.Memory
 	engine   *engine
+	service  *control.Service
+	log      *observer.ObservedLogs
 }
 
 func start(t *testing.T) *api {
 	t.Helper()
-	a := &api{memory: storetest.NewMemory(), engine: &engine{}}
+	core, log := observer.New(zapcore.DebugLevel)
+	a := &api{memory: storetest.NewMemory(), engine: &engine{}, log: log}
 	key := need(auth.GenerateSigningKey("ES256"))(t)
 	a.issuer = need(auth.NewIssuer(auth.IssuerConfig{Key: key, Issuer: "sconce"}))(t)
 	keys := need(auth.NewKeySet(auth.KeySetConfig{Own: []*auth.SigningKey{key}}))(t)
@@ -61,9 +74,10 @@ func start(t *testing.T) *api {
 	t.Cleanup(waker.Close)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
 		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters,
+		Logger: zap.New(core),
 	}))(t)
-	service := need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
-	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, service))
+	a.service = need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
+	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, a.service))
 	return a
 }
 
@@ -155,6 +169,25 @@ func TestStory(t *testing.T) {
 	seen, err := a.DescribeSession(ann, &sconcev1.DescribeSessionRequest{SessionId: s.GetId()})
 	if err != nil || seen.GetSession().GetState() != sconcev1.Session_CLOSED || seen.GetSession().GetReason() != "closed by root" {
 		t.Errorf("described %v, %v", seen, err)
+	}
+}
+
+// Answers and refusals name the request as the audit log does.
+func TestAnswersNameTheirRequest(t *testing.T) {
+	a := start(t)
+	ctx := metadata.AppendToOutgoingContext(a.as(t, "ann", "acme", false), "x-sconce-peer", "192.0.2.7:4711")
+	var good, bad metadata.MD
+	_, made := a.CreateSession(ctx, &sconcev1.CreateSessionRequest{}, grpc.Header(&good))
+	_, none := a.DescribeSession(ctx, &sconcev1.DescribeSessionRequest{SessionId: "s-034t1qv2i0g6u5p4c3b2a1908g"}, grpc.Header(&bad))
+	lines := a.log.FilterMessage("audit").All()
+	if made != nil || none == nil || len(lines) != 2 {
+		t.Fatalf("%v, %v, %d lines", made, none, len(lines))
+	}
+	for i, md := range []metadata.MD{good, bad} {
+		got := lines[i].ContextMap()
+		if id := md.Get("x-request-id"); len(id) != 1 || got["request_id"] != id[0] || got["source"] != "192.0.2.7:4711" {
+			t.Errorf("header %v, audited %v", md, got)
+		}
 	}
 }
 
