@@ -125,6 +125,8 @@ type Session struct {
 	// Engine is the one that it runs on, or ran on last; nil = its cluster is an
 	// address, or it never ran.
 	Engine *Instance
+	// IdleAt is when it last became idle.
+	IdleAt time.Time
 	// UsedAt is when it was last used, to some seconds, by the registry's clock.
 	UsedAt time.Time
 	// Stage is what is being done to wake it, "" = nothing; WakeFailure is why the

@@ -39,6 +39,8 @@ type sessionView struct {
 	EngineVersion string            `json:"engine_version,omitempty"`
 	UIURL         string            `json:"ui_url,omitempty"`
 	OpenStreams   int64             `json:"open_streams,omitempty"`
+	Stage         string            `json:"stage,omitempty"`
+	WakeFailure   string            `json:"wake_failure,omitempty"`
 }
 
 func viewSession(s *sconcev1.Session) sessionView {
@@ -52,6 +54,7 @@ func viewSession(s *sconcev1.Session) sessionView {
 		LastUseTime: optionalTime(s.GetLastUseTime()), IdleTime: optionalTime(s.GetIdleTime()),
 		ExpireTime: optionalTime(s.GetExpireTime()), CloseTime: optionalTime(s.GetCloseTime()),
 		EngineVersion: s.GetEngineVersion(), UIURL: s.GetUiUrl(), OpenStreams: s.GetOpenStreams(),
+		Stage: s.GetStage(), WakeFailure: s.GetWakeFailure(),
 	}
 }
 
@@ -91,6 +94,8 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	row("cluster", s.Cluster)
 	row("state", s.State)
 	row("reason", s.Reason)
+	row("being woken", s.Stage)
+	row("not woken", s.WakeFailure)
 	row("owner", s.Owner)
 	row("organisation", s.Organisation)
 	row("catalog", s.Catalog)

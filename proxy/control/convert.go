@@ -21,13 +21,18 @@ var states = map[sessions.State]sconcev1.Session_State{
 }
 
 func message(s sessions.Session) *sconcev1.Session {
+	var engine sessions.Instance
+	if s.Engine != nil && s.State == sessions.Active {
+		engine = *s.Engine
+	}
 	return &sconcev1.Session{
 		Id: string(s.ID), Name: s.Name, Owner: s.Owner, Organisation: s.Org, Cluster: s.Cluster,
 		State: states[s.State], Reason: s.Reason, Generation: s.Generation,
 		CreateTime: timestamp(s.CreatedAt), ChangeTime: timestamp(s.ChangedAt), CloseTime: timestamp(s.ClosedAt),
 		Catalog: s.Catalog, Database: s.Database, Conf: s.ShownConf(), Labels: s.Labels.Map(),
 		IdleTimeout: durationpb.New(s.IdleTimeout), MaxAge: durationpb.New(s.MaxAge), ExpireTime: timestamp(s.ExpiresAt()),
-		Revision: s.Revision,
+		Revision: s.Revision, LastUseTime: timestamp(s.UsedAt), IdleTime: timestamp(s.IdleAt),
+		EngineVersion: engine.Version, UiUrl: engine.UI, Stage: s.Stage, WakeFailure: s.WakeFailure,
 	}
 }
 

@@ -29,8 +29,9 @@ const (
 	fieldChanged    = "changed"
 	fieldClosed     = "closed"
 	fieldRevoked    = "revoked"
-	fieldEngine     = "engine"  // an Instance as JSON
-	fieldUsed       = "used"    // by the clock of Redis
+	fieldEngine     = "engine" // an Instance as JSON
+	fieldUsed       = "used"   // by the clock of Redis
+	fieldIdled      = "idled"
 	fieldStage      = "stage"   // changes without a revision
 	fieldFailure    = "failure" // likewise
 	fieldCatalog    = "catalog"
@@ -87,7 +88,7 @@ func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
 		CreatedAt: d.time(fieldCreated), ChangedAt: d.time(fieldChanged), ClosedAt: d.time(fieldClosed),
 		Catalog: f[fieldCatalog], Database: f[fieldDatabase], Conf: sessions.Pairs(f[fieldConf]), Labels: sessions.Pairs(f[fieldLabels]),
 		IdleTimeout: d.span(fieldIdleAfter), MaxAge: d.span(fieldMaxAge),
-		Revoked: f[fieldRevoked], UsedAt: d.time(fieldUsed), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
+		Revoked: f[fieldRevoked], UsedAt: d.time(fieldUsed), IdleAt: d.time(fieldIdled), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
 		Engine: d.engine(),
 	}
 	if d.err != nil {

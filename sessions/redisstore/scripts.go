@@ -119,6 +119,7 @@ if ARGV[4] == 'active' then
   redis.call('HSET', KEYS[1], 'used', string.format('%.0f', now))
   redis.call('HDEL', KEYS[1], 'failure')
 end
+if ARGV[4] == 'idle' then redis.call('HSET', KEYS[1], 'idled', ARGV[6]) end
 if ARGV[9] ~= '' then
   if redis.call('HGET', KEYS[1], 'engine') ~= ARGV[9] then redis.call('DEL', KEYS[4]) end
   redis.call('HSET', KEYS[1], 'engine', ARGV[9])

@@ -240,6 +240,9 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 		s.Generation++
 		s.UsedAt, s.WakeFailure = m.clock().Add(-t.Skew).UTC(), ""
 	}
+	if t.To == sessions.Idle {
+		s.IdleAt = t.At
+	}
 	if t.Engine != nil {
 		if s.Engine == nil || s.Engine.ID != t.Engine.ID {
 			delete(m.engines.running, id)

@@ -53,6 +53,9 @@ func checkStep(t failer, before sessions.Session, tr sessions.Transition, after 
 	if tr.To == sessions.Active {
 		want.Generation++
 	}
+	if tr.To == sessions.Idle {
+		want.IdleAt = tr.At
+	}
 	if tr.To == sessions.Closed {
 		want.ClosedAt = tr.At
 	}

@@ -139,7 +139,11 @@ type Session struct {
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Streams that are open on the replica which answered; other replicas have
 	// their own. Only DescribeSession tells.
-	OpenStreams   int64 `protobuf:"varint,24,opt,name=open_streams,json=openStreams,proto3" json:"open_streams,omitempty"`
+	OpenStreams int64 `protobuf:"varint,24,opt,name=open_streams,json=openStreams,proto3" json:"open_streams,omitempty"`
+	// What is being done to wake it, such as "starting the engine"; empty = nothing.
+	Stage string `protobuf:"bytes,25,opt,name=stage,proto3" json:"stage,omitempty"`
+	// Why the last try to wake it came to nothing; empty = it did not.
+	WakeFailure   string `protobuf:"bytes,26,opt,name=wake_failure,json=wakeFailure,proto3" json:"wake_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +344,20 @@ func (x *Session) GetOpenStreams() int64 {
 		return x.OpenStreams
 	}
 	return 0
+}
+
+func (x *Session) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *Session) GetWakeFailure() string {
+	if x != nil {
+		return x.WakeFailure
+	}
+	return ""
 }
 
 type CreateSessionRequest struct {
@@ -1336,7 +1354,7 @@ var File_sconce_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
-	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\t\n" +
+	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\t\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1368,7 +1386,9 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\brevision\x18\x16 \x01(\x04R\brevision\x12;\n" +
 	"\vexpire_time\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12!\n" +
-	"\fopen_streams\x18\x18 \x01(\x03R\vopenStreams\x1a7\n" +
+	"\fopen_streams\x18\x18 \x01(\x03R\vopenStreams\x12\x14\n" +
+	"\x05stage\x18\x19 \x01(\tR\x05stage\x12!\n" +
+	"\fwake_failure\x18\x1a \x01(\tR\vwakeFailure\x1a7\n" +
 	"\tConfEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
