@@ -29,6 +29,13 @@ type Config struct {
 	// DrainTimeout is how long running streams may take after SIGTERM; 0 = they are cut.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 	Log          Log           `yaml:"log"`
+	Audit        Audit         `yaml:"audit"`
+}
+
+// Audit is where decisions are written, besides the log.
+type Audit struct {
+	// Entries is about how many a stream in Redis holds; 0 = there is no stream.
+	Entries int `yaml:"entries"`
 }
 
 // Admin is the listener for operators: metrics, profiles, health.
@@ -174,5 +181,6 @@ func Default() *Config {
 		RegistryGrace: 30 * time.Second,
 		DrainTimeout:  150 * time.Second,
 		Log:           Log{Level: "info", Format: "json"},
+		Audit:         Audit{Entries: 100_000},
 	}
 }

@@ -66,6 +66,7 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	}
 	c.to = a
 	a.route.StreamOpened()
+	a.note(c.router.uses, c.began)
 	c.router.tally.start(c.method.number)
 	c.begin(&c.router.stamps, a.user, c.method.Method, c)
 	return nil, true
@@ -247,7 +248,7 @@ type serviceCall struct {
 // serve forwards a stream to one of Sconce's own services.
 func (r *Router) serve(s stream, q *request) {
 	r.tally.start(q.service.number)
-	s.Forward(q.service.backend, q.out, &serviceCall{router: r, service: q.service, grpc: q.grpc})
+	s.Forward(q.service.backend, withSource(q.out, s.Peer()), &serviceCall{router: r, service: q.service, grpc: q.grpc})
 }
 
 // Edit is part of relay.Call.

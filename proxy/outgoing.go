@@ -55,3 +55,16 @@ func serviceHeader(in *relay.Header) *relay.Header {
 	}
 	return &relay.Header{Fields: fields}
 }
+
+// SourceHeader tells Sconce's own services from which address a call came.
+const SourceHeader = "x-sconce-source"
+
+// withSource is a block for Sconce's own services with the caller's address. The
+// block is shared by streams, so it is not changed.
+func withSource(out *relay.Header, peer *relay.Peer) *relay.Header {
+	if peer == nil || peer.Addr == nil {
+		return out
+	}
+	fields := append(make([]hpack.HeaderField, 0, len(out.Fields)+1), out.Fields...)
+	return &relay.Header{Fields: append(fields, hpack.HeaderField{Name: SourceHeader, Value: peer.Addr.String()})}
+}

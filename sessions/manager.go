@@ -41,6 +41,8 @@ type ManagerConfig struct {
 	// ProbeTimeout is how long a cluster has to answer before a new session on
 	// it is failed. 0 = 30 s.
 	ProbeTimeout time.Duration
+	// Audit takes every decision, beside the log; nil = the log alone.
+	Audit AuditTrail
 	// Deadlines names the sessions whose maximum age is over; mostly the Store.
 	// nil = none is closed for its age.
 	Deadlines Deadlines

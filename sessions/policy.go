@@ -8,6 +8,8 @@ type Actor struct {
 	Admin bool
 	// RequestID names the call in the log; "" = it has no name.
 	RequestID string
+	// Source is the address the call came from; "" = it is not known.
+	Source string
 }
 
 // Action is what an actor asks for.

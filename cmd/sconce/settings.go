@@ -45,7 +45,7 @@ func redisConfig(c *configs.Config, now func() time.Time, log *zap.Logger) (redi
 		Addresses: r.Addresses, Cluster: r.Mode == "cluster", Master: r.Master, Database: r.Database,
 		Username: r.Username, Password: password, TLS: secure,
 		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize,
-		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg, Now: now, Logger: log,
+		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg, MaxAudit: int64(c.Audit.Entries), Now: now, Logger: log,
 	}, nil
 }
 

@@ -51,6 +51,7 @@ func tokenMessages(list []sessions.Token) []*sconcev1.SessionToken {
 		messages[i] = &sconcev1.SessionToken{
 			TokenId: t.ID, Name: t.Name,
 			CreateTime: timestamp(t.CreatedAt), ExpireTime: timestamp(t.ExpiresAt), RevokeTime: timestamp(t.RevokedAt),
+			LastUseTime: timestamp(t.LastUsedAt),
 		}
 	}
 	return messages

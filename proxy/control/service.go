@@ -187,7 +187,11 @@ func (s *Service) actor(ctx context.Context) (sessions.Actor, error) {
 	if err != nil {
 		return sessions.Actor{}, err
 	}
-	return sessions.Actor{Subject: who.Subject, Org: who.Org, Admin: who.Admin}, nil
+	a := sessions.Actor{Subject: who.Subject, Org: who.Org, Admin: who.Admin}
+	if source := md.Get(proxy.SourceHeader); len(source) == 1 {
+		a.Source = source[0]
+	}
+	return a, nil
 }
 
 // refuse turns an error into the status that its row of the table says. What the

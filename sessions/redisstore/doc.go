@@ -9,6 +9,7 @@
 //	sconce:s:{<session>}:bound   set     Spark session ids bound to it.         Expires with the record.
 //	sconce:s:{<session>}:tokens  hash    token id -> its times and name, tokens.go.     Expires with the record; a field goes
 //	                                                                              some minutes after its token expired.
+//	sconce:s:{<session>}:uses    hash    token id -> when it was last used, ms.  As the tokens.
 //	sconce:s:{<session>}:turn:<spark id>  string  who prepares that Spark session.      After a minute.
 //	sconce:b:{<spark id>}        string  the session that a Spark id is bound   Expires 31 days after the close of
 //	                                     to; refused to every other.            its session: later than the record.
@@ -18,6 +19,7 @@
 //	sconce:g:{<org>}:ids         zset    the organisation's sessions, by id.    Never; see below.
 //	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
 //	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
+//	sconce:audit                 stream  every decision, audit.go.               Cut to some 100,000 entries.
 //	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
 //	                                     and each revocation of tokens.
 //

@@ -20,6 +20,8 @@ func (k keys) turn(id sessions.ID, spark sessions.SparkID) string {
 
 func (k keys) tokens(id sessions.ID) string { return k.session(id) + ":tokens" }
 
+func (k keys) uses(id sessions.ID) string { return k.session(id) + ":uses" }
+
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
 
 func (k keys) owner(org, owner string) string { return k.prefix + ":o:{" + tag(org, owner) + "}" }
@@ -35,6 +37,8 @@ func (k keys) organisation(org string) string { return k.prefix + ":g:{" + tag(o
 func (k keys) openInOrg(org string) string { return k.prefix + ":g:{" + tag(org) + "}:open" }
 
 func (k keys) due() string { return k.prefix + ":due" }
+
+func (k keys) audit() string { return k.prefix + ":audit" }
 
 func (k keys) changes() string { return k.prefix + ":changes" }
 

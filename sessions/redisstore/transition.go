@@ -20,7 +20,7 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	if !t.Allowed() {
 		return sessions.Session{}, fmt.Errorf("%w: %s may not become %s", sessions.ErrConflict, t.From, t.To)
 	}
-	got, err := transition.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.bound(id), s.keys.tokens(id)},
+	got, err := transition.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.bound(id), s.keys.tokens(id), s.keys.uses(id)},
 		string(id), string(t.From), t.Generation, string(t.To), t.Reason, t.At.UnixMilli(),
 		s.keep.Milliseconds(), s.keys.changes()).Slice()
 	if err != nil {
