@@ -123,6 +123,9 @@ type Cluster struct {
 	AllowNeverIdle bool `yaml:"allow_never_idle"`
 	// MaxAge is how long a session lives, and the most that one may choose; 0 = for ever.
 	MaxAge time.Duration `yaml:"max_age"`
+	// MaxTokenLifetime is the longest life of a token for one of its sessions;
+	// 0 = as auth.max_token_lifetime, and never more than that.
+	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`
 	// ConfAllow and ConfDeny are patterns of the Spark configuration that a session
 	// may set; an empty ConfAllow = all that ConfDeny lets through.
 	ConfAllow []string `yaml:"conf_allow"`

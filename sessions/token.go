@@ -91,8 +91,9 @@ func (m *Manager) IssueToken(ctx context.Context, a Actor, id ID, r TokenRequest
 		return "", nil, err
 	}
 	defer func() { entry.end(err) }()
-	setDefault(&r.Lifetime, m.TokenLifetime)
-	switch err := r.validate(m.MaxTokenLifetime); {
+	longest := m.longestToken(s)
+	setDefault(&r.Lifetime, min(m.TokenLifetime, longest))
+	switch err := r.validate(longest); {
 	case s.State == Closed:
 		return "", nil, ErrClosed
 	case s.State == Failed:
@@ -109,6 +110,15 @@ func (m *Manager) IssueToken(ctx context.Context, a Actor, id ID, r TokenRequest
 		return "", nil, err
 	}
 	return token, what, nil
+}
+
+// longestToken is the longest life of a token for s.
+func (m *Manager) longestToken(s Session) time.Duration {
+	c, err := m.Clusters.Get(s.Cluster)
+	if err != nil || c.Policy.MaxTokenLifetime == 0 {
+		return m.MaxTokenLifetime
+	}
+	return min(m.MaxTokenLifetime, c.Policy.MaxTokenLifetime)
 }
 
 // keepToken records a token, and ends those that it replaces.

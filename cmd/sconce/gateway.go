@@ -127,7 +127,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Verifier: verifier, Endpoint: endpoint, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Verifier: verifier, Endpoint: endpoint, Streams: resolver.Streams, Logger: log})
 	if err != nil {
 		return err
 	}

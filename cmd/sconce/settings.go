@@ -86,7 +86,7 @@ func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
 		}
 		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token, Policy: sessions.ClusterPolicy{
 			IdleTimeout: c.IdleTimeout, MinIdleTimeout: c.MinIdleTimeout, MaxIdleTimeout: c.MaxIdleTimeout, AllowNeverIdle: c.AllowNeverIdle,
-			MaxAge: c.MaxAge, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
+			MaxAge: c.MaxAge, MaxTokenLifetime: c.MaxTokenLifetime, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
 		}}
 		if c.TLS.Enabled {
 			cluster.TLS = &sessions.ClusterTLS{CAFile: c.TLS.CA, ServerName: c.TLS.ServerName}

@@ -42,6 +42,7 @@ func tokenMessage(token string, what *auth.Identity, endpoint string) *sconcev1.
 	return &sconcev1.IssueSessionTokenResponse{
 		Token: token, TokenId: what.TokenID, ExpireTime: timestamp(what.Expires), Endpoint: endpoint,
 		ConnectionString: fmt.Sprintf("sc://%s/;token=%s;x-session-id=%s", endpoint, token, what.Session),
+		Snippets:         snippets(),
 	}
 }
 
