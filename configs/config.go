@@ -29,6 +29,13 @@ type Config struct {
 	// DrainTimeout is how long running streams may take after SIGTERM; 0 = they are cut.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 	Log          Log           `yaml:"log"`
+	Audit        Audit         `yaml:"audit"`
+}
+
+// Audit is where decisions are written, besides the log.
+type Audit struct {
+	// Entries is about how many a stream in Redis holds; 0 = there is no stream.
+	Entries int `yaml:"entries"`
 }
 
 // Admin is the listener for operators: metrics, profiles, health.
@@ -116,6 +123,9 @@ type Cluster struct {
 	AllowNeverIdle bool `yaml:"allow_never_idle"`
 	// MaxAge is how long a session lives, and the most that one may choose; 0 = for ever.
 	MaxAge time.Duration `yaml:"max_age"`
+	// MaxTokenLifetime is the longest life of a token for one of its sessions;
+	// 0 = as auth.max_token_lifetime, and never more than that.
+	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`
 	// ConfAllow and ConfDeny are patterns of the Spark configuration that a session
 	// may set; an empty ConfAllow = all that ConfDeny lets through.
 	ConfAllow []string `yaml:"conf_allow"`
@@ -174,5 +184,6 @@ func Default() *Config {
 		RegistryGrace: 30 * time.Second,
 		DrainTimeout:  150 * time.Second,
 		Log:           Log{Level: "info", Format: "json"},
+		Audit:         Audit{Entries: 100_000},
 	}
 }

@@ -168,6 +168,7 @@ func TestLoadRefuses(t *testing.T) {
 		"a port too large":           {`listen: ":80850"`, "the port must be a number"},
 		"an endpoint without host":   {`endpoint: ":8085"`, "has no host"},
 		"a lifetime over the max":    {"auth: {token_lifetime: 48h}", "auth.max_token_lifetime: 24h0m0s is shorter"},
+		"a lifetime of months":       {"auth: {max_token_lifetime: 1000h}", "auth.max_token_lifetime: 1000h0m0s is longer than a closed session is remembered: write at most 696h"},
 		"a cluster twice":            {"clusters:\n- {name: a, address: a:1}\n- {name: a, address: a:1}", `"a" is already clusters[0]`},
 		"two tokens for one cluster": {"clusters:\n- {name: a, address: a:1, token: x, token_file: .}", "both token and token_file"},
 		"TLS settings without TLS":   {"clusters:\n- {name: a, address: a:1, tls: {server_name: x}}", "mean nothing without TLS"},

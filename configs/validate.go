@@ -80,6 +80,9 @@ func (l *loader) redis() {
 	l.positive("redis.timeout", r.Timeout)
 }
 
+// mostTokenLifetime is a day less than the registry keeps closed sessions.
+const mostTokenLifetime = 29 * 24 * time.Hour
+
 func (l *loader) auth() {
 	a := l.config.Auth
 	if a.Issuer == "" {
@@ -96,6 +99,9 @@ func (l *loader) auth() {
 	l.positive("auth.token_lifetime", a.TokenLifetime)
 	if a.MaxTokenLifetime < a.TokenLifetime && !l.faulty("auth.max_token_lifetime") {
 		l.fault("auth.max_token_lifetime", "%s is shorter than auth.token_lifetime (%s): write at least that", a.MaxTokenLifetime, a.TokenLifetime)
+	}
+	if a.MaxTokenLifetime > mostTokenLifetime {
+		l.fault("auth.max_token_lifetime", "%s is longer than a closed session is remembered: write at most %s", a.MaxTokenLifetime, mostTokenLifetime)
 	}
 }
 
@@ -134,6 +140,7 @@ var (
 func (l *loader) sessionPolicy(at string, c Cluster) {
 	for key, d := range map[string]time.Duration{
 		"idle_timeout": c.IdleTimeout, "min_idle_timeout": c.MinIdleTimeout, "max_idle_timeout": c.MaxIdleTimeout, "max_age": c.MaxAge,
+		"max_token_lifetime": c.MaxTokenLifetime,
 	} {
 		if d < 0 {
 			l.fault(l.written(at, key), "below zero: write 0 or more")

@@ -76,6 +76,7 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	if !c.method.Idles {
 		a.route.Use()
 	}
+	a.note(c.router.uses, c.began)
 	c.router.tally.start(c.method.number)
 	c.begin(&c.router.stamps, a.user, c.method.Method, c)
 	return nil, true

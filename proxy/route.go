@@ -27,6 +27,11 @@ type Resolver interface {
 	Prepare(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error
 }
 
+// TokenUses hears of the use of tokens. *sessions.TokenUses is one.
+type TokenUses interface {
+	Note(session sessions.ID, token string, at time.Time)
+}
+
 // RouterConfig is what a Router is made of.
 type RouterConfig struct {
 	// Verifier checks tokens. Required.
@@ -59,6 +64,9 @@ type RouterConfig struct {
 	// Sweep is how often engines and sessions without streams are looked at; what is
 	// found unused twice is forgotten. 0 = 5 min.
 	Sweep time.Duration
+	// Uses hears which tokens let a request in, each about once a minute for each
+	// connection. It must not block. nil = nobody wants to know.
+	Uses TokenUses
 	// Unstarted remembers operations that no engine saw; nil = in this process.
 	Unstarted Unstarted
 	// Registerer takes the collector; nil = none.
@@ -83,6 +91,7 @@ type Router struct {
 	methods    map[string]*method // by :path
 	stamps     stampConfig
 	unstarted  Unstarted
+	uses       TokenUses
 	tally      *tally
 	log        *zap.Logger
 	logAt      zapcore.Level
@@ -108,8 +117,8 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 		engines:   engines{dial: cfg.Engines, known: make(map[engineKey]*engine)},
 		methods:   make(map[string]*method),
 		stamps:    stampConfig{MaxMessage: cfg.MaxMessage, NewID: newSparkID},
-		unstarted: cfg.Unstarted,
-		log:       cfg.Logger, logAt: cfg.StreamLevel, now: cfg.Now, sweepEvery: cfg.Sweep,
+		unstarted: cfg.Unstarted, uses: cfg.Uses,
+		log: cfg.Logger, logAt: cfg.StreamLevel, now: cfg.Now, sweepEvery: cfg.Sweep,
 		boot: strconv.FormatInt(cfg.Now().UnixMilli(), 36),
 	}
 	methods, err := sparkMethods()
@@ -262,7 +271,8 @@ func (r *Router) routeSession(s stream, q *request) {
 }
 
 // admission is a request that may pass: who it is, where to, and the header
-// that goes there. It is immutable, so the streams that share it need no lock.
+// that goes there. It is immutable but for noted, so the streams that share it need
+// no lock.
 type admission struct {
 	identity *auth.Identity
 	route    *sessions.Route
@@ -272,6 +282,20 @@ type admission struct {
 	meter    *meter
 	field    string // as in request
 	out      *relay.Header
+
+	noted atomic.Int64 // when Uses heard of it last, ns since 1970
+}
+
+// useEvery is how often Uses hears of one admission.
+const useEvery = time.Minute
+
+// note tells Uses that the token let a request in.
+func (a *admission) note(uses TokenUses, now time.Time) {
+	last := a.noted.Load()
+	if uses == nil || now.UnixNano()-last < int64(useEvery) || !a.noted.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	uses.Note(a.route.Session.ID, a.identity.TokenID, now)
 }
 
 // admit holds the token against the session in the registry.

@@ -212,14 +212,14 @@ func TestServices(t *testing.T) {
 	} {
 		t.Run(tc.path+" "+tc.kind, func(t *testing.T) {
 			s := tr.send(head(":method: POST", ":scheme: https", ":path: "+tc.path, ":authority: a", tc.kind,
-				"authorization: Bearer control", "x-sconce-user: root"))
+				"authorization: Bearer control", "x-sconce-user: root", "x-sconce-source: 192.0.2.9:1"))
 			if s.backend != tc.want {
 				t.Fatalf("went elsewhere; reply %+v", s.reply)
 			}
 			if tc.want == nil {
 				return
 			}
-			if s.out.Get("authorization") != "Bearer control" || s.out.Get("x-sconce-user") != "" || s.out.Get(":scheme") != "https" {
+			if s.out.Get("authorization") != "Bearer control" || s.out.Get("x-sconce-user") != "" || s.out.Get(PeerHeader) != s.Peer().Addr.String() || s.out.Get(":scheme") != "https" {
 				t.Errorf("header %v", s.out.Fields)
 			}
 			s.finish(relay.Stats{Status: "0"})

@@ -288,3 +288,28 @@ func (s *fakeStream) never(t *testing.T, why string) {
 	case <-time.After(time.Millisecond):
 	}
 }
+
+// noted counts what TokenUses hears.
+type noted struct{ uses []string }
+
+func (n *noted) Note(session sessions.ID, token string, at time.Time) {
+	n.uses = append(n.uses, string(session)+" "+token+" "+at.UTC().Format("15:04:05"))
+}
+
+// However many requests a token lets in on one connection, its use is told once
+// a minute.
+func TestUsesOfTokensAreToldNowAndThen(t *testing.T) {
+	now, heard := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC), &noted{}
+	tr := newTestRouter(t, func(c *RouterConfig) { c.Uses, c.Now = heard, func() time.Time { return now } })
+	h := sparkHead("Config")
+	for range 4 {
+		for range 3 {
+			tr.send(h).finish(relay.Stats{})
+		}
+		now = now.Add(25 * time.Second)
+	}
+	want := []string{aliceSession + " j1 12:00:00", aliceSession + " j1 12:01:15"}
+	if !slices.Equal(heard.uses, want) {
+		t.Errorf("heard %q, want %q", heard.uses, want)
+	}
+}

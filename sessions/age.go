@@ -72,7 +72,7 @@ func (m *Manager) closeForAge(ctx context.Context, id ID) error {
 	case found[0].State == Closed:
 		return m.Deadlines.DropDue(ctx, id)
 	}
-	entry := &entryOfAudit{log: m.audit, actor: keeper, action: ActionClose, session: id}
+	entry := &entryOfAudit{log: m.audit, trail: m.Audit, now: m.Now, actor: keeper, action: ActionClose, session: id}
 	_, err = m.close(ctx, id, fmt.Sprintf("its maximum age of %s was over", found[0].MaxAge))
 	entry.end(err)
 	return err

@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -13,7 +14,7 @@ import (
 // session that does not exist and one of somebody else are the same to the
 // caller: ErrDenied.
 func (m *Manager) checkAndAudit(ctx context.Context, a Actor, action Action, id ID) (Session, *entryOfAudit, error) {
-	entry := &entryOfAudit{log: m.audit, actor: a, action: action, session: id}
+	entry := &entryOfAudit{log: m.audit, trail: m.Audit, now: m.Now, actor: a, action: action, session: id}
 	s, err := m.check(ctx, a, action, id)
 	if err != nil {
 		entry.end(err)
@@ -39,18 +40,51 @@ func (m *Manager) check(ctx context.Context, a Actor, action Action, id ID) (Ses
 	return found[0], nil
 }
 
-// entryOfAudit is one line of the audit log: time, actor, action, session,
-// source, outcome, reason, request id. It never holds a token.
+// AuditEntry is one decision: who asked for what, and what came of it. It never
+// holds a token, a plan or SQL.
+type AuditEntry struct {
+	At         time.Time
+	Actor, Org string
+	Admin      bool
+	Action     Action
+	Session    ID     // "" = none, or not known
+	TokenIDs   string // of the tokens that were issued or revoked, a space between
+	Source     string // address of the caller; "" = not known
+	Outcome    string // done, denied or failed
+	Reason     string // "" where it is done
+	RequestID  string
+}
+
+// AuditTrail takes every decision. Add must not block; *AuditQueue is one.
+type AuditTrail interface{ Add(AuditEntry) }
+
+// entryOfAudit is one decision while it is made: a line of the audit log and an
+// entry of the trail.
 type entryOfAudit struct {
 	log     *zap.Logger
+	trail   AuditTrail // nil = there is none
+	now     func() time.Time
 	actor   Actor
 	action  Action
 	session ID     // "" until it is known
 	token   string // the ids of the tokens that were issued or revoked, "" = none
 }
 
-// end writes the line: done, denied or failed.
+// end writes it down: done, denied or failed.
 func (e *entryOfAudit) end(err error) {
+	outcome, reason := "done", ""
+	if err != nil {
+		outcome, reason = "failed", err.Error()
+		if errors.Is(err, ErrDenied) {
+			outcome = "denied"
+		}
+	}
+	if e.trail != nil {
+		e.trail.Add(AuditEntry{
+			At: e.now(), Actor: e.actor.Subject, Org: e.actor.Org, Admin: e.actor.Admin, Action: e.action, Session: e.session,
+			TokenIDs: e.token, Source: e.actor.Source, Outcome: outcome, Reason: reason, RequestID: e.actor.RequestID,
+		})
+	}
 	fields := []zap.Field{
 		zap.String("actor", e.actor.Subject), zap.String("organisation", e.actor.Org), zap.Bool("admin", e.actor.Admin),
 		zap.String("action", string(e.action)), zap.String("session", string(e.session)),
@@ -59,13 +93,8 @@ func (e *entryOfAudit) end(err error) {
 	if e.token != "" {
 		fields = append(fields, zap.String("token_id", e.token))
 	}
-	outcome := "done"
 	if err != nil {
-		outcome = "failed"
-		if errors.Is(err, ErrDenied) {
-			outcome = "denied"
-		}
-		fields = append(fields, zap.String("reason", err.Error()))
+		fields = append(fields, zap.String("reason", reason))
 	}
 	e.log.Info("audit", append(fields, zap.String("outcome", outcome))...)
 }

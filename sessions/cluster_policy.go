@@ -20,6 +20,9 @@ type ClusterPolicy struct {
 	// MaxAge is how long after its creation a session is closed, and the longest
 	// that one may choose. 0 = never, no bound.
 	MaxAge time.Duration
+	// MaxTokenLifetime is the longest life of a token for one of its sessions, where
+	// that is less than the Manager's. 0 = the Manager's.
+	MaxTokenLifetime time.Duration
 	// ConfAllow and ConfDeny are patterns of the keys of Spark configuration that
 	// a session may set, "*" standing for any letters: those of an empty ConfAllow
 	// are all, and what ConfDeny or neverConf matches is refused.

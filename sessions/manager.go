@@ -39,6 +39,8 @@ type ManagerConfig struct {
 	Waker    *Waker      // required; of the same Store
 	Clusters Clusters
 
+	// Audit takes every decision, beside the log; nil = the log alone.
+	Audit AuditTrail
 	// Deadlines names the sessions whose maximum age is over; mostly the Store.
 	// nil = none is closed for its age.
 	Deadlines Deadlines

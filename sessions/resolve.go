@@ -313,6 +313,14 @@ func (r *Resolver) Bind(ctx context.Context, route *Route, spark SparkID) error 
 	return nil
 }
 
+// Streams returns how many streams of a session are open on this replica.
+func (r *Resolver) Streams(id ID) int64 {
+	if e := r.table.get(id); e != nil {
+		return e.live.streams.Load()
+	}
+	return 0
+}
+
 // Known returns how many sessions the cache holds.
 func (r *Resolver) Known() int {
 	r.mu.Lock()

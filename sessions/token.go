@@ -18,6 +18,9 @@ type Token struct {
 	// "" = none.
 	Name                 string
 	CreatedAt, ExpiresAt time.Time
+	// LastUsedAt is when it last let a request in, to some two minutes; zero before
+	// the first.
+	LastUsedAt time.Time
 	// RevokedAt is zero unless the token was ended before its time.
 	RevokedAt time.Time
 }
@@ -34,6 +37,10 @@ type TokenStore interface {
 	// Tokens returns the tokens of a session, the newest first. Those that expired
 	// some minutes ago may be missing.
 	Tokens(ctx context.Context, id ID) ([]Token, error)
+
+	// TouchTokens writes down when tokens were last used, unless a later use is
+	// known. Tokens and sessions that are not known, and closed ones, are left out.
+	TouchTokens(ctx context.Context, uses []TokenUse) error
 
 	// RevokeTokens ends tokens of a session, all where none are named, and
 	// returns those that it ended: in one step with Session.Revoked, of which
@@ -84,8 +91,9 @@ func (m *Manager) IssueToken(ctx context.Context, a Actor, id ID, r TokenRequest
 		return "", nil, err
 	}
 	defer func() { entry.end(err) }()
-	setDefault(&r.Lifetime, m.TokenLifetime)
-	switch err := r.validate(m.MaxTokenLifetime); {
+	longest := m.longestToken(s)
+	setDefault(&r.Lifetime, min(m.TokenLifetime, longest))
+	switch err := r.validate(longest); {
 	case s.State == Closed:
 		return "", nil, ErrClosed
 	case s.State == Failed:
@@ -102,6 +110,15 @@ func (m *Manager) IssueToken(ctx context.Context, a Actor, id ID, r TokenRequest
 		return "", nil, err
 	}
 	return token, what, nil
+}
+
+// longestToken is the longest life of a token for s.
+func (m *Manager) longestToken(s Session) time.Duration {
+	c, err := m.Clusters.Get(s.Cluster)
+	if err != nil || c.Policy.MaxTokenLifetime == 0 {
+		return m.MaxTokenLifetime
+	}
+	return min(m.MaxTokenLifetime, c.Policy.MaxTokenLifetime)
 }
 
 // keepToken records a token, and ends those that it replaces.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,5 +180,24 @@ func TestIsRevoked(t *testing.T) {
 		if got := sessions.IsRevoked(c.revoked, c.token); got != c.want {
 			t.Errorf("%q in %q: %v", c.token, c.revoked, got)
 		}
+	}
+}
+
+// A cluster may bound the life of tokens below what the gateway allows, and the
+// life of one for which none was asked with it.
+func TestTokenLifetimeOfACluster(t *testing.T) {
+	m := withPolicy(t, sessions.ClusterPolicy{MaxTokenLifetime: 10 * time.Minute})
+	s := m.create(t, ann, "a")
+	_, what, err := m.IssueToken(t.Context(), ann, s.ID, sessions.TokenRequest{})
+	if err != nil || what.Expires.Sub(what.IssuedAt) != 10*time.Minute {
+		t.Errorf("issued %+v, %v", what, err)
+	}
+	_, _, err = m.IssueToken(t.Context(), ann, s.ID, sessions.TokenRequest{Lifetime: time.Hour})
+	if err == nil || !strings.Contains(err.Error(), "from 1s to 10m0s") {
+		t.Errorf("an hour: %v", err)
+	}
+	m.Clusters = nil
+	if _, _, err := m.IssueToken(t.Context(), ann, s.ID, sessions.TokenRequest{Lifetime: time.Hour}); err != nil {
+		t.Errorf("a cluster that is gone: %v", err)
 	}
 }

@@ -117,20 +117,31 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	audit, err := g.auditTrail(store, metrics)
+	if err != nil {
+		return err
+	}
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, OnClosed: live.End,
+		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, Audit: audit, OnClosed: live.End,
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
 
+	uses, err := sessions.NewTokenUses(sessions.TokenUsesConfig{Tokens: store, Logger: log})
+	if err != nil {
+		return err
+	}
+	metrics.MustRegister(counter("sconce_token_uses_dropped_total",
+		"Uses of tokens that were not written down, since too many tokens were used.", uses.Dropped))
+
 	// What Sconce itself answers.
 	endpoint, err := publicEndpoint(cfg)
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Verifier: verifier, Endpoint: endpoint, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Verifier: verifier, Endpoint: endpoint, Streams: resolver.Streams, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -156,7 +167,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	engines := &proxy.EngineDialer{Limits: limits, Logger: log}
 	router, err := proxy.NewRouter(proxy.RouterConfig{
 		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
-		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Quotas: quotas(cfg.Limits),
+		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Quotas: quotas(cfg.Limits), Uses: uses,
 		Registerer: metrics, Logger: log, Now: g.now,
 	})
 	if err != nil {
@@ -195,7 +206,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	front, endFront := context.WithCancel(behind)
 	defer endFront()
 	for _, run := range []func(context.Context) error{
-		keys.Run, certificates.Run, resolver.Run, reaper.Run, manager.Run, router.Run, own.Run, paceCollector,
+		keys.Run, certificates.Run, resolver.Run, reaper.Run, manager.Run, audit.Run, uses.Run, router.Run, own.Run, paceCollector,
 		func(ctx context.Context) error { return g.watchRedis(ctx, store, ready) },
 		func(ctx context.Context) error { return g.announce(ctx, ready, listener.Addr().String()) },
 		func(ctx context.Context) error { return serveAdmin(ctx, admin, adminListener) },

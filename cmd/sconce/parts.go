@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
 )
 
 // This file makes parts of the gateway that take more than an assignment.
@@ -95,6 +97,29 @@ func ownServices(own *proxy.Own, limits relay.Limits, log *zap.Logger) (list []p
 	}
 	list = append(list, proxy.Service{Name: "http", Prefix: "/", Backend: pages}, proxy.Service{Name: "json", Prefix: "/v1/", Backend: pages})
 	return list, func() { rpc.Close(); pages.Close() }, nil
+}
+
+// auditTrail is where the decisions go besides the log; nowhere, if so configured.
+func (g *gateway) auditTrail(store sessions.AuditStore, metrics prometheus.Registerer) (*sessions.AuditQueue, error) {
+	if g.cfg.Audit.Entries == 0 {
+		store = nowhere{}
+	}
+	q, err := sessions.NewAuditQueue(sessions.AuditQueueConfig{Store: store, Logger: g.log})
+	if err != nil {
+		return nil, err
+	}
+	return q, metrics.Register(counter("sconce_audit_dropped_total",
+		"Decisions that are in the log and not in the audit stream.", q.Dropped))
+}
+
+// nowhere keeps no decisions.
+type nowhere struct{}
+
+func (nowhere) AppendAudit(context.Context, []sessions.AuditEntry) error { return nil }
+
+// counter makes a metric of what a part counts itself.
+func counter(name, help string, value func() uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 }
 
 // redisLog takes what go-redis says of its connections into our log. Its logger

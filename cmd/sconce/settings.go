@@ -56,7 +56,7 @@ func redisConfig(c *configs.Config, now func() time.Time, log *zap.Logger) (redi
 		Addresses: r.Addresses, Cluster: r.Mode == "cluster", Master: r.Master, Database: r.Database,
 		Username: r.Username, Password: password, TLS: secure,
 		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize,
-		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg, Now: now, Logger: log,
+		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg, MaxAudit: int64(c.Audit.Entries), Now: now, Logger: log,
 	}, nil
 }
 
@@ -101,7 +101,7 @@ func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
 		}
 		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token, Policy: sessions.ClusterPolicy{
 			IdleTimeout: c.IdleTimeout, MinIdleTimeout: c.MinIdleTimeout, MaxIdleTimeout: c.MaxIdleTimeout, AllowNeverIdle: c.AllowNeverIdle,
-			MaxAge: c.MaxAge, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
+			MaxAge: c.MaxAge, MaxTokenLifetime: c.MaxTokenLifetime, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
 		}}
 		if c.TLS.Enabled {
 			cluster.TLS = &sessions.ClusterTLS{CAFile: c.TLS.CA, ServerName: c.TLS.ServerName}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,8 +17,8 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	return group("token", "Issue, list and revoke the tokens that open a session, or sign one for this gateway's control API",
-		a.tokenIssue(), a.tokenList(), a.tokenRevoke(), a.tokenControl())
+	return group("token", "Issue, reset, list and revoke the tokens that open a session, or sign one for this gateway's control API",
+		a.tokenIssue(), a.tokenReset(), a.tokenList(), a.tokenRevoke(), a.tokenControl())
 }
 
 // tokenView is a token as --output json shows it.
@@ -26,21 +28,55 @@ type tokenView struct {
 	ExpireTime       time.Time `json:"expire_time"`
 	Endpoint         string    `json:"endpoint,omitempty"`
 	ConnectionString string    `json:"connection_string,omitempty"`
+	// Snippets are how each client connects with the string in SPARK_REMOTE.
+	Snippets []snippetView `json:"snippets,omitempty"`
+}
+
+type snippetView struct {
+	Client string `json:"client"`
+	Code   string `json:"code"`
 }
 
 func (a *app) tokenIssue() *cobra.Command {
 	var req sconcev1.IssueSessionTokenRequest
-	var lifetime time.Duration
-	var out output
 	cmd := &cobra.Command{
 		Use: "issue SESSION", Short: "Issue a token for a session, and print its connection string", Args: oneSession,
 		Long: "Issue a token for a session, named by its id or its name. The connection string goes to\n" +
 			"standard output. It holds the token, which is shown this once.",
-		Example: "  export SPARK_REMOTE=$(sconce token issue lake)",
+		Example: "  export SPARK_REMOTE=$(sconce token issue lake)\n  sconce token issue lake --name superset --lifetime 7d",
 	}
-	cmd.Flags().DurationVar(&lifetime, "lifetime", 0, "how long it is good (default: as the gateway is configured, an hour)")
 	cmd.Flags().StringVar(&req.Name, "name", "", "what it is called in `sconce token list`")
-	cmd.Flags().BoolVar(&req.Replace, "replace", false, "revoke the session's other tokens of that name")
+	cmd.Flags().BoolVar(&req.Replace, "replace", false, "revoke the session's other tokens of that name: as `sconce token reset`")
+	// A word in backquotes would be taken for the name of the flag's value.
+	for _, name := range []string{"name", "replace"} {
+		cmd.Flags().Lookup(name).Usage = strings.ReplaceAll(cmd.Flags().Lookup(name).Usage, "`", "'")
+	}
+	return a.issueCall(cmd, &req)
+}
+
+func (a *app) tokenReset() *cobra.Command {
+	req := sconcev1.IssueSessionTokenRequest{Replace: true}
+	cmd := &cobra.Command{
+		Use: "reset SESSION --name NAME", Short: "Issue a token anew under its name, and end the one before", Args: oneSession,
+		Long: "Issue a new token under the name of another one of the session, and then revoke that, with\n" +
+			"the streams that came by it. The connection string of the new one goes to standard output.",
+		Example: "  sconce token reset lake --name superset --lifetime 7d",
+	}
+	cmd.Flags().StringVar(&req.Name, "name", "", "which token; where several have the name, all of them end")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if req.Name == "" {
+			return usageError{errors.New("which token is reset? Name it with --name; see `sconce token list`")}
+		}
+		return nil
+	}
+	return a.issueCall(cmd, &req)
+}
+
+// issueCall makes a command that asks for a token and prints it.
+func (a *app) issueCall(cmd *cobra.Command, req *sconcev1.IssueSessionTokenRequest) *cobra.Command {
+	var lifetime daysFlag
+	var out output
+	cmd.Flags().Var(&lifetime, "lifetime", "how long it is good, such as 10m, 8h or 7d (default: as the gateway is configured, an hour)")
 	out.flag(cmd)
 	c := a.newClient(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -52,19 +88,27 @@ func (a *app) tokenIssue() *cobra.Command {
 				return err
 			}
 			if lifetime != 0 {
-				req.Lifetime = durationpb.New(lifetime)
+				req.Lifetime = durationpb.New(time.Duration(lifetime))
 			}
-			resp, err := svc.IssueSessionToken(ctx, &req)
+			resp, err := svc.IssueSessionToken(ctx, req)
 			if err != nil {
 				return err
 			}
-			return a.printToken(out, tokenView{
-				Token: resp.GetToken(), TokenID: resp.GetTokenId(), ExpireTime: resp.GetExpireTime().AsTime(),
-				Endpoint: resp.GetEndpoint(), ConnectionString: resp.GetConnectionString(),
-			})
+			return a.printToken(out, viewToken(resp))
 		})
 	}
 	return cmd
+}
+
+func viewToken(r *sconcev1.IssueSessionTokenResponse) tokenView {
+	v := tokenView{
+		Token: r.GetToken(), TokenID: r.GetTokenId(), ExpireTime: r.GetExpireTime().AsTime(),
+		Endpoint: r.GetEndpoint(), ConnectionString: r.GetConnectionString(),
+	}
+	for _, s := range r.GetSnippets() {
+		v.Snippets = append(v.Snippets, snippetView{s.GetClient(), s.GetCode()})
+	}
+	return v
 }
 
 // printToken writes what a program wants to standard output, and what a person
@@ -78,9 +122,27 @@ func (a *app) printToken(out output, v tokenView) error {
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(a.stderr, "token %s, good until %s\n", v.TokenID, v.ExpireTime.Local().Format(time.RFC3339))
-		return err
+		if _, err := fmt.Fprintf(a.stderr, "token %s, good until %s\n", v.TokenID, v.ExpireTime.Local().Format(time.RFC3339)); err != nil {
+			return err
+		}
+		return usage(a.stderr, v)
 	})
+}
+
+// usage says how clients connect with a token.
+func usage(w io.Writer, v tokenView) error {
+	if len(v.Snippets) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "endpoint %s; with the connection string in SPARK_REMOTE, connect by\n", v.Endpoint); err != nil {
+		return err
+	}
+	for _, s := range v.Snippets {
+		if _, err := fmt.Fprintf(w, "\n%s:\n    %s\n", s.Client, strings.ReplaceAll(s.Code, "\n", "\n    ")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // controlFlags is what `token control` is told.

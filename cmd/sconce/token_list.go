@@ -14,12 +14,13 @@ import (
 
 // knownToken is a token in a list, as --output json shows it. Times are RFC 3339.
 type knownToken struct {
-	TokenID    string     `json:"token_id"`
-	Name       string     `json:"name,omitempty"`
-	State      string     `json:"state"` // open, expired or revoked
-	CreateTime time.Time  `json:"create_time"`
-	ExpireTime time.Time  `json:"expire_time"`
-	RevokeTime *time.Time `json:"revoke_time,omitempty"`
+	TokenID     string     `json:"token_id"`
+	Name        string     `json:"name,omitempty"`
+	State       string     `json:"state"` // open, expired or revoked
+	CreateTime  time.Time  `json:"create_time"`
+	ExpireTime  time.Time  `json:"expire_time"`
+	LastUseTime *time.Time `json:"last_use_time,omitempty"` // to some two minutes
+	RevokeTime  *time.Time `json:"revoke_time,omitempty"`
 }
 
 func viewTokens(list []*sconcev1.SessionToken, now time.Time) []knownToken {
@@ -28,6 +29,7 @@ func viewTokens(list []*sconcev1.SessionToken, now time.Time) []knownToken {
 		v := knownToken{
 			TokenID: t.GetTokenId(), Name: t.GetName(), State: "open",
 			CreateTime: t.GetCreateTime().AsTime(), ExpireTime: t.GetExpireTime().AsTime(),
+			LastUseTime: optionalTime(t.GetLastUseTime()),
 		}
 		if now.After(v.ExpireTime) {
 			v.State = "expired"
@@ -43,10 +45,14 @@ func viewTokens(list []*sconcev1.SessionToken, now time.Time) []knownToken {
 
 func tokenTable(w io.Writer, list []knownToken) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(tw, "TOKEN\tNAME\tSTATE\tCREATED\tEXPIRES")
+	fmt.Fprintln(tw, "TOKEN\tNAME\tSTATE\tCREATED\tEXPIRES\tLAST USED")
 	for _, t := range list {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", t.TokenID, t.Name, t.State,
-			t.CreateTime.Local().Format(time.RFC3339), t.ExpireTime.Local().Format(time.RFC3339))
+		used := "never"
+		if t.LastUseTime != nil {
+			used = t.LastUseTime.Local().Format(time.RFC3339)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", t.TokenID, t.Name, t.State,
+			t.CreateTime.Local().Format(time.RFC3339), t.ExpireTime.Local().Format(time.RFC3339), used)
 	}
 	return tw.Flush()
 }

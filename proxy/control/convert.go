@@ -47,6 +47,7 @@ func tokenMessage(token string, what *auth.Identity, endpoint string) *sconcev1.
 	return &sconcev1.IssueSessionTokenResponse{
 		Token: token, TokenId: what.TokenID, ExpireTime: timestamp(what.Expires), Endpoint: endpoint,
 		ConnectionString: fmt.Sprintf("sc://%s/;token=%s;x-session-id=%s", endpoint, token, what.Session),
+		Snippets:         snippets(),
 	}
 }
 
@@ -56,6 +57,7 @@ func tokenMessages(list []sessions.Token) []*sconcev1.SessionToken {
 		messages[i] = &sconcev1.SessionToken{
 			TokenId: t.ID, Name: t.Name,
 			CreateTime: timestamp(t.CreatedAt), ExpireTime: timestamp(t.ExpiresAt), RevokeTime: timestamp(t.RevokedAt),
+			LastUseTime: timestamp(t.LastUsedAt),
 		}
 	}
 	return messages

@@ -39,6 +39,8 @@ type Config struct {
 	// Endpoint is the host:port by which clients reach the data port; it goes
 	// into connection strings. Required.
 	Endpoint string
+	// Streams counts the open streams of a session on this replica; nil = nobody does.
+	Streams func(sessions.ID) int64
 	// Logger gets the errors that callers are not told; nil = none.
 	Logger *zap.Logger
 }
@@ -86,7 +88,11 @@ func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessi
 			return nil, err
 		}
 		found, err := s.Sessions.Describe(ctx, a, id)
-		return &sconcev1.DescribeSessionResponse{Session: message(found)}, err
+		seen := message(found)
+		if err == nil && s.Streams != nil {
+			seen.OpenStreams = s.Streams(id)
+		}
+		return &sconcev1.DescribeSessionResponse{Session: seen}, err
 	})
 }
 

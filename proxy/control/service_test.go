@@ -25,6 +25,7 @@ import (
 
 	"github.com/sconce-dev/sconce/auth"
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
+	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/control"
 	"github.com/sconce-dev/sconce/sessions"
 	"github.com/sconce-dev/sconce/sessions/storetest"
@@ -59,6 +60,7 @@ type api struct {
 	engine   *engine
 	service  *control.Service
 	log      *observer.ObservedLogs
+	trail    trail
 }
 
 func start(t *testing.T) *api {
@@ -73,10 +75,10 @@ func start(t *testing.T) *api {
 	waker := need(sessions.NewWaker(sessions.WakerConfig{Store: a.memory, Engine: a.engine, Clusters: clusters, ProbeTimeout: time.Millisecond}))(t)
 	t.Cleanup(waker.Close)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
-		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters,
+		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters, Audit: &a.trail,
 		Logger: zap.New(core),
 	}))(t)
-	a.service = need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
+	a.service = need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085", Streams: func(sessions.ID) int64 { return 7 }}))(t)
 	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, a.service))
 	return a
 }
@@ -383,3 +385,74 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What a session chose goes in and comes out, but for secrets; what it could not
+// choose is refused by its field, and what the engine does not take by its name.
+func TestOptions(t *testing.T) {
+	a := start(t)
+	ann := a.as(t, "ann", "acme", false)
+	made, err := a.CreateSession(ann, &sconcev1.CreateSessionRequest{
+		Name: "a", Catalog: "lake", Database: "shop.eu", Conf: map[string]string{"x": "1", "my.token": "hunter2"},
+		MaxAge: durationpb.New(time.Hour), Labels: map[string]string{"team": "physics"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := made.GetSession()
+	if s.GetCatalog() != "lake" || s.GetDatabase() != "shop.eu" || s.GetConf()["x"] != "1" || s.GetConf()["my.token"] != sessions.Redacted ||
+		s.GetMaxAge().AsDuration() != time.Hour || s.GetLabels()["team"] != "physics" || s.GetRevision() != 2 ||
+		!s.GetExpireTime().AsTime().Equal(s.GetCreateTime().AsTime().Add(time.Hour)) {
+		t.Errorf("made %v", s)
+	}
+	list, err := a.ListSessions(ann, &sconcev1.ListSessionsRequest{Labels: map[string]string{"team": "arts"}})
+	if err != nil || len(list.GetSessions()) != 0 {
+		t.Errorf("listed %v, %v", list, err)
+	}
+	seen, err := a.DescribeSession(ann, &sconcev1.DescribeSessionRequest{SessionId: s.GetId()})
+	if err != nil || seen.GetSession().GetOpenStreams() != 7 {
+		t.Errorf("described %v, %v", seen, err)
+	}
+	issued, err := a.IssueSessionToken(ann, &sconcev1.IssueSessionTokenRequest{SessionId: s.GetId()})
+	if err != nil || len(issued.GetSnippets()) != 4 || strings.Contains(fmt.Sprint(issued.GetSnippets()), issued.GetToken()) {
+		t.Errorf("issued %v, %v", issued.GetSnippets(), err)
+	}
+	for name, r := range map[string]*sconcev1.CreateSessionRequest{
+		"idle_timeout: is not a span": {IdleTimeout: durationpb.New(-time.Second)},
+		"max_age: is not a span":      {MaxAge: durationpb.New(-time.Second)},
+		"labels: key":                 {Labels: map[string]string{"a b": ""}},
+	} {
+		_, err := a.CreateSession(ann, r)
+		wantRefusal(t, name, err, codes.InvalidArgument)
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	a.engine.setup = &sessions.SetupError{Session: "s-1", Cluster: "c", What: `catalog "nope"`, Problem: "not found"}
+	_, err = a.CreateSession(ann, &sconcev1.CreateSessionRequest{Catalog: "nope"})
+	if reason, retry := wantRefusal(t, "a catalog", err, codes.FailedPrecondition); reason != "SESSION_SETUP" || retry {
+		t.Errorf("%s, try again: %v", reason, retry)
+	}
+	a.engine.setup = nil
+	a.memory.Limit(2, 0)
+	_, err = a.CreateSession(ann, &sconcev1.CreateSessionRequest{})
+	if reason, retry := wantRefusal(t, "a third one", err, codes.ResourceExhausted); reason != "LIMIT_REACHED" || retry || !strings.Contains(err.Error(), "sessions_per_owner (2)") {
+		t.Errorf("%s, try again: %v: %v", reason, retry, err)
+	}
+}
+
+// The source of a call is what the router says of it.
+func TestSourceIsAudited(t *testing.T) {
+	a := start(t)
+	ann := metadata.AppendToOutgoingContext(a.as(t, "ann", "acme", false), proxy.PeerHeader, "192.0.2.7:5000")
+	if _, err := a.ListSessions(ann, &sconcev1.ListSessionsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(a.trail.entries) != 1 || a.trail.entries[0].Source != "192.0.2.7:5000" || a.trail.entries[0].RequestID == "" {
+		t.Errorf("audited %+v", a.trail.entries)
+	}
+}
+
+// trail keeps decisions.
+type trail struct{ entries []sessions.AuditEntry }
+
+func (t *trail) Add(e sessions.AuditEntry) { t.entries = append(t.entries, e) }

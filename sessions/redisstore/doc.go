@@ -12,6 +12,7 @@
 //	sconce:s:{<session>}:ops     zset    operations that are not over, by when they      When the engine changes or the session closes.
 //	                                     were last seen, ms.
 //	sconce:s:{<session>}:lease   string  who wakes it.                          Some seconds after its holder died.
+//	sconce:s:{<session>}:uses    hash    token id -> when it was last used, ms.  As the tokens.
 //	sconce:s:{<session>}:turn:<spark id>  string  who prepares that Spark session.      After a minute.
 //	sconce:b:{<spark id>}        string  the session that a Spark id is bound   Expires 31 days after the close of
 //	                                     to; refused to every other.            its session: later than the record.
@@ -29,6 +30,7 @@
 //	                                     at next, ms.
 //	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
 //	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
+//	sconce:audit                 stream  every decision, audit.go.               Cut to some 100,000 entries.
 //	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
 //	                                     and each revocation of tokens.
 //

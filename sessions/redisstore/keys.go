@@ -34,6 +34,8 @@ func (k keys) engines() string { return k.prefix + ":engines" }
 
 func (k keys) looks() string { return k.prefix + ":looks" }
 
+func (k keys) uses(id sessions.ID) string { return k.session(id) + ":uses" }
+
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
 
 func (k keys) owner(org, owner string) string { return k.prefix + ":o:{" + tag(org, owner) + "}" }
@@ -49,6 +51,8 @@ func (k keys) organisation(org string) string { return k.prefix + ":g:{" + tag(o
 func (k keys) openInOrg(org string) string { return k.prefix + ":g:{" + tag(org) + "}:open" }
 
 func (k keys) due() string { return k.prefix + ":due" }
+
+func (k keys) audit() string { return k.prefix + ":audit" }
 
 func (k keys) changes() string { return k.prefix + ":changes" }
 

@@ -86,7 +86,7 @@ return redis.call('HGETALL', KEYS[1])
 // transition changes the state of a session and tells everybody.
 //
 //	KEYS[1] record    KEYS[2] the session's set of bound Spark ids
-//	KEYS[3] the session's tokens    KEYS[4] its operations
+//	KEYS[3] the session's tokens    KEYS[4] its operations    KEYS[5] its tokens' uses
 //	ARGV[1] session   ARGV[2] state it must be in, "" = any that is not closed
 //	ARGV[3] generation it must have, not compared where ARGV[2] is ""
 //	ARGV[4] new state ARGV[5] reason    ARGV[6] time of the change, ms
@@ -131,6 +131,7 @@ if ARGV[4] == 'closed' then
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
   redis.call('DEL', KEYS[4])
+  redis.call('PEXPIRE', KEYS[5], ARGV[7])
 end
 local generation = redis.call('HGET', KEYS[1], 'generation')
 redis.call('PUBLISH', ARGV[8], ARGV[1] .. ' ' .. ARGV[4] .. ' ' .. generation .. ' ' .. revision)

@@ -47,6 +47,8 @@ type Config struct {
 	// MaxOwned and MaxInOrg are how many open sessions one owner and one
 	// organisation may have. 0 = no limit.
 	MaxOwned, MaxInOrg int
+	// MaxAudit is about how many entries the audit stream holds. 0 = 100,000.
+	MaxAudit int64
 	// Now is the clock; nil = time.Now. Used only to tell old leftovers.
 	Now func() time.Time
 	// Logger; nil = none.
@@ -58,6 +60,7 @@ const (
 	defaultKeep     = 30 * 24 * time.Hour
 	defaultMaxBound = 1024
 	defaultMaxToken = 1000
+	defaultMaxAudit = 100_000
 	// bindingsOutlive is how much longer than its record a session's bindings
 	// stay, so that none is free while its record could still be read.
 	bindingsOutlive = 24 * time.Hour
@@ -74,6 +77,7 @@ type Store struct {
 	maxToken int
 	maxOwned int
 	maxInOrg int
+	maxAudit int64
 	now      func() time.Time
 	log      *zap.Logger
 }
@@ -85,6 +89,7 @@ var (
 	_ sessions.WakeStore  = (*Store)(nil)
 	_ sessions.Turns      = (*Store)(nil)
 	_ sessions.Deadlines  = (*Store)(nil)
+	_ sessions.AuditStore = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.
@@ -103,6 +108,7 @@ func New(c Config) (*Store, error) {
 		maxToken: defaultMaxToken,
 		maxOwned: c.MaxOwned,
 		maxInOrg: c.MaxInOrg,
+		maxAudit: defaultMaxAudit,
 		now:      time.Now,
 		log:      zap.NewNop(),
 	}
@@ -117,6 +123,9 @@ func New(c Config) (*Store, error) {
 	}
 	if c.MaxTokens > 0 {
 		s.maxToken = c.MaxTokens
+	}
+	if c.MaxAudit > 0 {
+		s.maxAudit = c.MaxAudit
 	}
 	if c.Now != nil {
 		s.now = c.Now

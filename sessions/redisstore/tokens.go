@@ -23,7 +23,7 @@ const tokensOutlive = 10 * time.Minute
 
 // addToken records a token, and forgets those that have expired.
 //
-//	KEYS[1] record     KEYS[2] the session's tokens
+//	KEYS[1] record     KEYS[2] the session's tokens    KEYS[3] their uses
 //	ARGV[1] token      ARGV[2] what is kept of it
 //	ARGV[3] tokens that expired before this time are forgotten, ms
 //	ARGV[4] the time now, ms    ARGV[5] how many open tokens there may be
@@ -39,6 +39,7 @@ for i = 1, #all, 2 do
   local expires, revoked = string.match(all[i + 1], '^%d+ (%d+) (%d+)')
   if tonumber(expires) < tonumber(ARGV[3]) then
     redis.call('HDEL', KEYS[2], all[i])
+    redis.call('HDEL', KEYS[3], all[i])
   elseif revoked == '0' and tonumber(expires) > tonumber(ARGV[4]) then
     open = open + 1
   end
@@ -46,6 +47,24 @@ end
 if open >= tonumber(ARGV[5]) then return 'full' end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 return 'done'
+`)
+
+// touchTokens writes down when tokens were used.
+//
+//	KEYS[1] record     KEYS[2] the session's tokens    KEYS[3] their uses
+//	ARGV token, time of its use in ms, token, ...
+//
+// Returns 1, or 0 where the session is gone or closed.
+var touchTokens = redis.NewScript(`
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state or state == 'closed' then return 0 end
+for i = 1, #ARGV, 2 do
+  local before = redis.call('HGET', KEYS[3], ARGV[i])
+  if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 and (not before or tonumber(before) < tonumber(ARGV[i + 1])) then
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+  end
+end
+return 1
 `)
 
 // revokeTokens ends tokens and tells everybody.
@@ -90,7 +109,7 @@ return done
 `)
 
 func (s *Store) tokenKeys(id sessions.ID) []string {
-	return []string{s.keys.session(id), s.keys.tokens(id)}
+	return []string{s.keys.session(id), s.keys.tokens(id), s.keys.uses(id)}
 }
 
 // AddToken implements sessions.TokenStore.
@@ -112,9 +131,9 @@ func (s *Store) Tokens(ctx context.Context, id sessions.ID) ([]sessions.Token, e
 		return nil, sessions.ErrNotFound
 	}
 	var there *redis.IntCmd
-	var kept *redis.MapStringStringCmd
+	var kept, uses *redis.MapStringStringCmd
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		there, kept = p.Exists(ctx, s.keys.session(id)), p.HGetAll(ctx, s.keys.tokens(id))
+		there, kept, uses = p.Exists(ctx, s.keys.session(id)), p.HGetAll(ctx, s.keys.tokens(id)), p.HGetAll(ctx, s.keys.uses(id))
 		return nil
 	})
 	if err != nil {
@@ -127,8 +146,37 @@ func (s *Store) Tokens(ctx context.Context, id sessions.ID) ([]sessions.Token, e
 	for id, value := range kept.Val() {
 		list = append(list, id, value)
 	}
-	return decodeTokens(list)
+	tokens, err := decodeTokens(list)
+	for i := range tokens {
+		if ms, err := strconv.ParseInt(uses.Val()[tokens[i].ID], 10, 64); err == nil {
+			tokens[i].LastUsedAt = time.UnixMilli(ms).UTC()
+		}
+	}
+	return tokens, err
 }
+
+// TouchTokens implements sessions.TokenStore. Uses of one session that follow one
+// another are written at once.
+func (s *Store) TouchTokens(ctx context.Context, uses []sessions.TokenUse) error {
+	for len(uses) > 0 {
+		id := uses[0].Session
+		var args []any
+		for len(uses) > 0 && uses[0].Session == id && len(args) < maxTouch {
+			args = append(args, uses[0].Token, uses[0].At.UnixMilli())
+			uses = uses[1:]
+		}
+		if !id.Valid() {
+			continue
+		}
+		if err := touchTokens.Run(ctx, s.rdb, s.tokenKeys(id), args...).Err(); err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
+
+// maxTouch is how many arguments one script is given at most.
+const maxTouch = 1000
 
 // RevokeTokens implements sessions.TokenStore.
 func (s *Store) RevokeTokens(ctx context.Context, id sessions.ID, tokens []string, now time.Time) ([]sessions.Token, error) {

@@ -36,6 +36,23 @@ func (m *Memory) AddToken(ctx context.Context, id sessions.ID, t sessions.Token,
 	return nil
 }
 
+// TouchTokens implements sessions.TokenStore.
+func (m *Memory) TouchTokens(ctx context.Context, uses []sessions.TokenUse) error {
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	for _, u := range uses {
+		for i := range m.tokens[u.Session] {
+			t := &m.tokens[u.Session][i]
+			if t.ID == u.Token && u.At.After(t.LastUsedAt) && m.openToTokens(u.Session) == nil {
+				t.LastUsedAt = u.At
+			}
+		}
+	}
+	return nil
+}
+
 // openToTokens says why a session's tokens can't be changed. Under mu.
 func (m *Memory) openToTokens(id sessions.ID) error {
 	s, ok := m.records[id]

@@ -65,6 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"TurnsRefused":           testTurnsRefused,
 		"TurnRace":               testTurnRace,
 		"Tokens":                 testTokens,
+		"TouchTokens":            testTouchTokens,
 		"Revoke":                 testRevoke,
 		"RevokeUnknown":          testRevokeUnknown,
 		"TokensOfAClosedSession": testTokensOfAClosedSession,

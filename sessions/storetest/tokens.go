@@ -65,6 +65,23 @@ func testTokens(t *testing.T, s *suite) {
 	wantError(t, err, sessions.ErrNotFound)
 }
 
+// The latest use of each token is known, until the session is closed.
+func testTouchTokens(t *testing.T, s *suite) {
+	one, closed := s.active(t, "ann", "a"), s.active(t, "ann", "b")
+	first, second, third := s.token(t, one.ID, "x"), s.token(t, one.ID, "y"), s.token(t, closed.ID, "z")
+	s.step(t, closed, sessions.Closed)
+	early, late := s.now.Add(time.Second), s.now.Add(time.Minute)
+	must(t, s.TouchTokens(t.Context(), []sessions.TokenUse{
+		{Session: one.ID, Token: first.ID, At: late}, {Session: one.ID, Token: "no token", At: late},
+		{Session: closed.ID, Token: third.ID, At: late},
+		{Session: one.ID, Token: second.ID, At: early}, {Session: s.session(t, "ann", "none").ID, Token: first.ID, At: late},
+	}))
+	must(t, s.TouchTokens(t.Context(), []sessions.TokenUse{{Session: one.ID, Token: first.ID, At: early}}))
+	first.LastUsedAt, second.LastUsedAt = late, early
+	wantTokens(t, s.listed(t, one.ID), second, first)
+	wantTokens(t, s.listed(t, closed.ID), third)
+}
+
 // A revocation stands in the token's record and in the session's, which grows in
 // revision, so that who has read it before hears of it.
 func testRevoke(t *testing.T, s *suite) {

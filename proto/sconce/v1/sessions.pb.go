@@ -935,7 +935,8 @@ type IssueSessionTokenResponse struct {
 	// The whole "sc://host:port/;token=...;x-session-id=..." that a Spark Connect
 	// client takes. It holds the token.
 	ConnectionString string `protobuf:"bytes,5,opt,name=connection_string,json=connectionString,proto3" json:"connection_string,omitempty"`
-	// How each client connects with it. They hold the token.
+	// How each client connects with it. They read the connection string from the
+	// environment variable SPARK_REMOTE, so that no program has a token in it.
 	Snippets      []*IssueSessionTokenResponse_Snippet `protobuf:"bytes,6,rep,name=snippets,proto3" json:"snippets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
