@@ -136,6 +136,9 @@ var (
 	catalogName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 )
 
+// minIdle is the shortest idle timeout: the registry hears of use four times in it.
+const minIdle = 2 * time.Second
+
 // sessionPolicy checks what the sessions of a cluster may choose.
 func (l *loader) sessionPolicy(at string, c Cluster) {
 	for key, d := range map[string]time.Duration{
@@ -145,6 +148,9 @@ func (l *loader) sessionPolicy(at string, c Cluster) {
 		if d < 0 {
 			l.fault(l.written(at, key), "below zero: write 0 or more")
 		}
+	}
+	if c.MinIdleTimeout >= 0 && c.MinIdleTimeout < minIdle {
+		l.fault(l.written(at, "min_idle_timeout"), "%s: write at least %s, since use is noted only so often", c.MinIdleTimeout, minIdle)
 	}
 	switch idle := l.written(at, "idle_timeout"); {
 	case c.MaxIdleTimeout != 0 && c.MaxIdleTimeout < c.MinIdleTimeout:

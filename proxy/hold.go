@@ -149,7 +149,7 @@ func (r *Router) findRoute(ctx context.Context, s stream, q *request, id *auth.I
 	if refusal := entitled(id, &record); refusal != nil {
 		return refusal
 	}
-	if q.method.Rests && record.State == sessions.Idle {
+	if q.method.Rests && r.resolver.Asleep(record) {
 		r.rest(s, q)
 		return nil
 	}

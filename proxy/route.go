@@ -21,6 +21,7 @@ import (
 type Resolver interface {
 	TryLookup(id sessions.ID) (*sessions.Route, bool)
 	Record(ctx context.Context, id sessions.ID) (sessions.Session, error)
+	Asleep(s sessions.Session) bool
 	Lookup(ctx context.Context, id sessions.ID) (*sessions.Route, error)
 	ReportFailure(id sessions.ID, generation uint64)
 	Bind(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error

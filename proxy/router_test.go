@@ -133,6 +133,8 @@ func (f *fakeRegistry) Record(_ context.Context, id sessions.ID) (sessions.Sessi
 	return s, nil
 }
 
+func (f *fakeRegistry) Asleep(s sessions.Session) bool { return s.State == sessions.Idle }
+
 func (f *fakeRegistry) Lookup(ctx context.Context, id sessions.ID) (*sessions.Route, error) {
 	f.mu.Lock()
 	f.lookups++

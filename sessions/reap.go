@@ -112,6 +112,9 @@ func (r *Reaper) reap(ctx context.Context) error {
 	for _, id := range ids {
 		next := time.Time{}
 		if s, ok := there[id]; ok {
+			if _, err := r.Clusters.Get(s.Cluster); err != nil {
+				continue // a replica that knows the cluster will look
+			}
 			if next, err = r.look(ctx, s, now); err != nil {
 				return err
 			}
@@ -145,9 +148,6 @@ func (r *Reaper) clock(ctx context.Context) (time.Time, error) {
 // look decides about one session whose time has come, and when it is looked at
 // next; never is the zero time.
 func (r *Reaper) look(ctx context.Context, s Session, now time.Time) (next time.Time, err error) {
-	if _, err := r.Clusters.Get(s.Cluster); err != nil { // no longer configured: nothing can be done for it here
-		return now.Add(time.Minute), nil
-	}
 	switch s.State {
 	case Active:
 		return r.idle(ctx, s, now)

@@ -235,6 +235,12 @@ func (r *Resolver) Record(ctx context.Context, id ID) (Session, error) {
 	return s.session, nil
 }
 
+// Asleep says that a session is idle and that nothing of it runs anywhere.
+func (r *Resolver) Asleep(s Session) bool {
+	c, err := r.Clusters.Get(s.Cluster)
+	return err == nil && c.Launcher != nil && s.State == Idle
+}
+
 // awaken has a session woken and waits for it.
 func (r *Resolver) awaken(ctx context.Context, s *snapshot) error {
 	if r.Waker == nil {

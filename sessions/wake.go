@@ -66,7 +66,7 @@ type Waker struct {
 	failed map[ID]failedWake
 	over   bool
 	tasks  sync.WaitGroup
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // the wakes' own: they outlive their callers
 	cancel context.CancelFunc
 }
 

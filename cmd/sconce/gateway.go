@@ -111,7 +111,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	}
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
-		Directory: store, Clusters: clusters, Engine: sessions.EngineClient{}, Turns: store, Waker: waker, Uses: store,
+		Directory: store, Clusters: clusters, Engine: sessions.EngineClient{}, Turns: store, Waker: waker, Uses: store, TouchEvery: touchEvery(cfg.Clusters),
 		OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
 	})
 	if err != nil {

@@ -89,6 +89,18 @@ func redisTLS(t configs.RedisTLS) (*tls.Config, error) {
 // than any replica goes on without hearing of it.
 func leaveDelay(grace time.Duration) time.Duration { return max(grace, 2*time.Second) + time.Second }
 
+// touchEvery is how often the registry hears of use: several times in the shortest
+// idle timeout that a session may have.
+func touchEvery(list []configs.Cluster) time.Duration {
+	every := 5 * time.Second
+	for _, c := range list {
+		if c.MinIdleTimeout > 0 {
+			every = min(every, c.MinIdleTimeout/4)
+		}
+	}
+	return max(every, 500*time.Millisecond)
+}
+
 func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
 	out := make([]sessions.Cluster, 0, len(list))
 	for i, c := range list {
