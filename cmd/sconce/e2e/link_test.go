@@ -19,6 +19,9 @@ type link struct {
 	taken  atomic.Int32 // connections accepted so far
 	onCut  func()       // runs before the cut connection ends; nil = nothing. Set before the first cutAfter
 	open   sync.WaitGroup
+
+	mu   sync.Mutex
+	near map[net.Conn]struct{} // the open ones
 }
 
 func newLink(address string) (*link, error) {
@@ -26,7 +29,7 @@ func newLink(address string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{ln: ln}
+	l := &link{ln: ln, near: map[net.Conn]struct{}{}}
 	l.address.Store(&address)
 	l.budget.Store(-1)
 	l.open.Add(1)
@@ -44,6 +47,15 @@ func (l *link) cutAfter(n int64) {
 
 // turn sends the connections from now on to another address.
 func (l *link) turn(address string) { l.address.Store(&address) }
+
+// sever ends the connections that are open.
+func (l *link) sever() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.near {
+		c.Close()
+	}
+}
 
 func (l *link) close() {
 	l.ln.Close()
@@ -65,7 +77,15 @@ func (l *link) accept() {
 
 func (l *link) serve(near net.Conn) {
 	defer l.open.Done()
-	defer near.Close()
+	l.mu.Lock()
+	l.near[near] = struct{}{}
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.near, near)
+		l.mu.Unlock()
+		near.Close()
+	}()
 	far, err := net.Dial("tcp", *l.address.Load())
 	if err != nil {
 		return

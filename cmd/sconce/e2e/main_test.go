@@ -14,10 +14,12 @@ import (
 
 // world is everything that runs while the tests do.
 type world struct {
-	dir, cache  string
-	redis       *child
-	sail, spark *engine
-	gate        *gateway
+	dir, cache string
+	redis      *child
+
+	redisAddress string
+	sail, spark  *engine
+	gate         *gateway
 }
 
 // the is the world of this run; nil with -short.
@@ -108,6 +110,7 @@ func (w *world) start(binary string) error {
 	if err := errors.Join(err, sailErr, s.error); err != nil {
 		return err
 	}
+	w.redisAddress = redis
 	if w.gate, err = newGateway(w.dir, binary); err != nil {
 		return err
 	}

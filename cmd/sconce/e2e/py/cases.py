@@ -413,3 +413,71 @@ def stop(job):
     """ReleaseSession; then the session is gone for this client."""
     job.session("url").stop()
     return "stopped"
+
+
+def meanwhile(job, done, awaited, seconds=120):
+    """Tells the test that done is, and waits for what it does."""
+    open(os.path.join(job.scratch, done), "w").close()
+    path, late = os.path.join(job.scratch, awaited), time.monotonic() + seconds
+    while not os.path.exists(path):
+        if time.monotonic() > late:
+            raise TimeoutError("the test did not say that it is " + awaited)
+        time.sleep(0.05)
+
+
+def wake(job):
+    """The same SparkSession object before and after its engine was stopped."""
+    return asleep(job, job.session(), lambda: [])
+
+
+def wake_all(job):
+    """The same on an engine that has more to forget: a function in Python, an artifact, a database."""
+    spark = job.session()
+    module = os.path.join(job.scratch, "sconce_e2e_wake.py")
+    with open(module, "w") as file:
+        file.write("def answer():\n    return 8085\n")
+    spark.addArtifacts(module, pyfile=True)
+
+    def answer(number):
+        import sconce_e2e_wake
+
+        return number + sconce_e2e_wake.answer()
+
+    spark.udf.register("e2e_answer", answer, "bigint")
+
+    def ask():
+        return rows(spark.sql("SELECT e2e_answer(id) FROM e2e_three ORDER BY 1"))
+
+    return asleep(job, spark, ask)
+
+
+def asleep(job, spark, more):
+    spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    spark.conf.set("spark.sql.shuffle.partitions", "3")
+    spark.conf.unset("spark.sql.shuffle.partitions")
+    spark.sql("SET spark.sql.ansi.enabled = false")
+    spark.sql("CREATE OR REPLACE TEMPORARY VIEW e2e_three AS SELECT id FROM range(3)")
+    spark.sql("CREATE TEMP VIEW e2e_sum AS SELECT sum(id) AS s FROM e2e_three")
+    spark.range(0, 1000).selectExpr("id * 2 AS even").createOrReplaceTempView("e2e_even")
+    spark.sql("CREATE TEMP VIEW e2e_gone AS SELECT 1")
+    spark.catalog.dropTempView("e2e_gone")
+
+    def look():
+        tables = sorted(t.name for t in spark.catalog.listTables() if t.name.startswith("e2e_"))
+        return {
+            "zone": spark.conf.get("spark.sql.session.timeZone"),
+            "ansi": spark.conf.get("spark.sql.ansi.enabled"),
+            "three": rows(spark.sql("SELECT id FROM e2e_three ORDER BY id")),
+            "sum": rows(spark.table("e2e_sum")),
+            "even": rows(spark.sql("SELECT count(*), sum(even) FROM e2e_even")),
+            "database": spark.catalog.currentDatabase(),
+            "tables": tables,
+            "more": more(),
+        }
+
+    before = look()
+    meanwhile(job, "ready", "asleep")
+    begun = time.monotonic()
+    after = look()
+    right = before == after and before["sum"] == [["3"]] and before["even"] == [["1000", "999000"]]
+    return {"right": right, "before": before, "after": after, "seconds": round(time.monotonic() - begun, 2)}

@@ -1,0 +1,279 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// idleAfter is the idle timeout of the sessions here: long enough for a client on
+// a busy machine to think between two requests.
+const idleAfter = 4 * time.Second
+
+// own is the clusters that a replica starts itself, in a state folder that all
+// replicas of this test share.
+func own(t *testing.T, w *world) string {
+	t.Helper()
+	var text strings.Builder
+	for _, preset := range []string{"sail", "spark"} {
+		for _, isolation := range []string{"session", "shared"} {
+			fmt.Fprintf(&text, "  - name: own-%s-%s\n    launch: {preset: %s, python: %q}\n    isolation: %s\n    min_idle_timeout: 2s\n",
+				preset, isolation, preset, filepath.Join(w.cache, "venv", preset, "bin", "python"), isolation)
+		}
+	}
+	fmt.Fprintf(&text, "registry_grace: 1s\nstate_dir: %q\n", filepath.Join(t.TempDir(), "state"))
+	return text.String()
+}
+
+// sleepy makes a session that becomes idle after idleAfter.
+func (g *gateway) sleepy(t *testing.T, cluster string) *session {
+	t.Helper()
+	var made struct{ ID string }
+	g.do(t, "ada", &made, "session", "create", "--cluster", cluster, "--idle-timeout", idleAfter.String(), "--ca", g.ca, "--tls")
+	s := &session{gate: g, ID: made.ID, Owner: "ada"}
+	s.Token = s.issue(t)
+	t.Cleanup(func() { s.close(t) })
+	return s
+}
+
+// engineOf is the address of a session's engine, as the registry has it.
+func engineOf(t *testing.T, w *world, s *session) string {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: w.redisAddress})
+	defer rdb.Close()
+	text, err := rdb.HGet(context.Background(), "sconce:s:{"+s.ID+"}", "engine").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in struct{ Address string }
+	if err := json.Unmarshal([]byte(text), &in); err != nil {
+		t.Fatal(err)
+	}
+	return in.Address
+}
+
+func (s *session) state(t *testing.T) string {
+	t.Helper()
+	var seen struct{ State string }
+	s.gate.do(t, s.Owner, &seen, "session", "describe", s.ID, "--ca", s.gate.ca, "--tls")
+	return seen.State
+}
+
+// fallsAsleep waits until the session is idle and its engine is gone.
+func (s *session) fallsAsleep(t *testing.T, address string) {
+	t.Helper()
+	within(t, time.Minute, "the session becomes idle", func() bool { return s.state(t) == "idle" })
+	within(t, 30*time.Second, "its engine is stopped", func() bool { return !listens(address) })
+}
+
+func listens(address string) bool {
+	conn, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+func within(t *testing.T, limit time.Duration, what string, done func() bool) {
+	t.Helper()
+	for late := time.Now().Add(limit); !done(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("within %v: not so: %s", limit, what)
+		}
+	}
+}
+
+// TestWake: the same SparkSession object of an unmodified client goes on with all
+// that it had made, on another engine, by way of another replica.
+func TestWake(t *testing.T) {
+	w := needs(t)
+	config := own(t, w)
+	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
+	for _, tc := range []struct{ cluster, wake string }{
+		{"own-sail-session", "wake"}, {"own-sail-shared", "wake"}, {"own-spark-session", "wake_all"},
+	} {
+		for _, p := range []python{py40, newest} {
+			t.Run(tc.cluster+"/"+p.name, func(t *testing.T) {
+				s := one.sleepy(t, tc.cluster)
+				balancer, err := newLink(one.host())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer balancer.close()
+				scratch := t.TempDir()
+				first := engineOf(t, w, s)
+				go func() {
+					if !appears(t.Context(), filepath.Join(scratch, "ready"), 2*time.Minute) {
+						return
+					}
+					s.fallsAsleep(t, first)
+					balancer.turn(two.host())
+					balancer.sever()
+					_ = os.WriteFile(filepath.Join(scratch, "asleep"), nil, 0o600)
+				}()
+				got := p.run(t, w, job{URL: s.at(balancer.addr()), Cases: []string{tc.wake}, Scratch: scratch}, 4*time.Minute)[tc.wake]
+				if problem := got.failed(); problem != "" {
+					t.Errorf("after the wake: %s", problem)
+				}
+				if second := engineOf(t, w, s); second == first {
+					t.Error("it is still on its first engine: nothing was woken")
+				}
+			})
+		}
+	}
+}
+
+// TestManyWakeOnce: fifty clients at once, on two replicas, wake an idle session
+// with one launch.
+func TestManyWakeOnce(t *testing.T) {
+	w := needs(t)
+	config := own(t, w)
+	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
+	s := one.sleepy(t, "own-sail-session")
+	s.fallsAsleep(t, engineOf(t, w, s))
+	launched := one.count(t, "engine is up") + two.count(t, "engine is up")
+	var wg sync.WaitGroup
+	for _, g := range []*gateway{one, two} {
+		here := *s
+		here.gate = g
+		for range 25 {
+			caller := here.caller(t)
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if _, err := caller.call(ctx, "ExecutePlan", request(newUUID(), "ada").query("SELECT 1")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if n := one.count(t, "engine is up") + two.count(t, "engine is up") - launched; n != 1 {
+		t.Errorf("%d launches", n)
+	}
+}
+
+// count is how often the gateway's log says something.
+func (g *gateway) count(t *testing.T, what string) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, g.name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), `"msg":"`+what+`"`)
+}
+
+// TestBusyIsNotIdle: neither while a query runs, nor while a client may come back
+// for one.
+func TestBusyIsNotIdle(t *testing.T) {
+	w := needs(t)
+	one := w.gate.replica(t, own(t, w))
+	s := one.sleepy(t, "own-spark-session")
+	caller, spark := s.caller(t), newUUID()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if _, err := caller.call(ctx, "ExecutePlan", request(spark, "ada").query("SELECT 1")); err != nil {
+		t.Fatal(err)
+	}
+	operation := newUUID()
+	some, leave := context.WithCancel(ctx)
+	stream, err := caller.open(some, "ExecutePlan", request(spark, "ada").
+		query("SELECT count(*) FROM range(0, 4, 1, 4) WHERE java_method('java.lang.Thread', 'sleep', 5000L) IS NULL").operation(operation))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(idleAfter + 3*time.Second)
+	if state := s.state(t); state != "active" {
+		t.Errorf("while a query runs the session is %s", state)
+	}
+	leave() // the client's connection is gone; its operation goes on
+	_ = drain(stream)
+	time.Sleep(2 * idleAfter)
+	if state := s.state(t); state != "active" {
+		t.Errorf("while a client may come back for its query the session is %s", state)
+	}
+	if _, err := caller.call(ctx, "ReattachExecute", request(spark, "ada").text(3, operation)); err != nil {
+		t.Errorf("coming back: %v", err)
+	}
+	if _, err := caller.call(ctx, "ReleaseExecute", request(spark, "ada").text(3, operation).message(5, nil)); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	within(t, time.Minute, "it becomes idle", func() bool { return s.state(t) == "idle" })
+}
+
+// TestEngineDies: the session has failed within 5 s, and its next query wakes it.
+func TestEngineDies(t *testing.T) {
+	w := needs(t)
+	one := w.gate.replica(t, own(t, w))
+	s := one.sleepy(t, "own-sail-session")
+	caller := s.caller(t)
+	query := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := caller.call(ctx, "ExecutePlan", request(newUUID(), "ada").query("SELECT 1"))
+		return err
+	}
+	if err := query(); err != nil {
+		t.Fatal(err)
+	}
+	address := engineOf(t, w, s)
+	killListener(t, address)
+	within(t, 5*time.Second, "the session has failed", func() bool { return s.state(t) == "failed" })
+	if err := query(); err != nil {
+		t.Errorf("the next query: %v", err)
+	}
+}
+
+// TestCannotStart: the owner reads why, with what the engine said.
+func TestCannotStart(t *testing.T) {
+	w := needs(t)
+	one := w.gate.replica(t, "  - name: broken\n    launch: {command: [/bin/sh, -c, 'echo no licence for port {port}; exit 3']}\n", own(t, w))
+	token, err := one.as("ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = one.run(token, "session", "create", "--cluster", "broken", "--ca", one.ca, "--tls")
+	if err == nil || !strings.Contains(err.Error(), "broken") || !strings.Contains(err.Error(), "no licence") {
+		t.Errorf("create says %v", err)
+	}
+}
+
+// killListener kills the engine that was told to listen at that address.
+func killListener(t *testing.T, address string) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range commands {
+		line, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(line), "\x00server\x00") || !strings.Contains(string(line), "\x00"+port) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Fatalf("no engine listens at %s", address)
+}
