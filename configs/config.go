@@ -15,10 +15,13 @@ type Config struct {
 	TLS      TLS    `yaml:"tls"`
 	Redis    Redis  `yaml:"redis"`
 	Auth     Auth   `yaml:"auth"`
-	// Clusters are the Spark Connect servers that exist on their own, apart
-	// from Sconce. Names are unique.
+	// Clusters are the Spark Connect servers that exist on their own, and those
+	// that Sconce starts. Names are unique.
 	Clusters []Cluster `yaml:"clusters"`
-	Limits   Limits    `yaml:"limits"`
+	// StateDir is where Sconce keeps what it knows of the engines that it started;
+	// "" = sconce in $XDG_STATE_HOME or ~/.local/state, and /var/lib/sconce for root.
+	StateDir string `yaml:"state_dir"`
+	Limits   Limits `yaml:"limits"`
 	// MaxMessage is the largest gRPC message let through, in bytes; 0 = no limit.
 	MaxMessage Size `yaml:"max_message_bytes"`
 	// HoldTimeout is how long a request waits for its session's cluster; not zero.
@@ -103,16 +106,25 @@ type Auth struct {
 	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`
 }
 
-// Cluster is one Spark Connect server.
+// Cluster is one Spark Connect server, or what starts some.
 type Cluster struct {
 	// Name is what `sconce session create --cluster` takes: lower-case letters, digits, dashes.
 	Name string `yaml:"name"`
-	// Address is host:port.
+	// Address is host:port of a server that somebody else keeps up; "" = Launch.
 	Address string     `yaml:"address"`
 	TLS     ClusterTLS `yaml:"tls"`
 	// Token is the server's pre-shared token, TokenFile a file that holds it; at most one, both "" = none.
 	Token     string `yaml:"token"`
 	TokenFile string `yaml:"token_file"`
+	// Launch is how Sconce starts its engines; the zero value = it does not.
+	Launch Launch `yaml:"launch"`
+	// Isolation is "session" (each has an engine of its own) or "shared"; "" = session.
+	Isolation string `yaml:"isolation"`
+	// Restart is what becomes of a session whose engine has ended: "on_use", its next
+	// query wakes it, or "never"; "" = on_use.
+	Restart string `yaml:"restart"`
+	// Warm is how many engines stand by for those who come; 0 = none.
+	Warm int `yaml:"warm"`
 	// IdleTimeout is how long a session that chose nothing may be unused before it
 	// goes idle; 0 = it never does, which takes AllowNeverIdle. MinIdleTimeout and
 	// MaxIdleTimeout bound what one may choose; a MaxIdleTimeout of 0 = no bound.

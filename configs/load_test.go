@@ -36,6 +36,9 @@ func mustLoad(t *testing.T, file string, environ, set []string) *configs.Config 
 	return c
 }
 
+// launchYAML is a cluster that Sconce starts.
+func launchYAML(launch string) string { return "clusters:\n- {name: a, launch: " + launch + "}" }
+
 func TestLoadKeepsTheDefaultsOfWhatIsNotWritten(t *testing.T) {
 	want := configs.Default()
 	want.TLS.RequireTLS = false
@@ -171,6 +174,28 @@ func TestLoadRefuses(t *testing.T) {
 		"a lifetime of months":       {"auth: {max_token_lifetime: 1000h}", "auth.max_token_lifetime: 1000h0m0s is longer than a closed session is remembered: write at most 696h"},
 		"a cluster twice":            {"clusters:\n- {name: a, address: a:1}\n- {name: a, address: a:1}", `"a" is already clusters[0]`},
 		"two tokens for one cluster": {"clusters:\n- {name: a, address: a:1, token: x, token_file: .}", "both token and token_file"},
+		"launch and address":         {launchYAML("{preset: sail, python: p}, address: a:1"), "are of a server that exists already"},
+		"launch and a token":         {launchYAML("{preset: sail, python: p}, token: x"), "are of a server that exists already"},
+		"preset and command":         {launchYAML("{preset: sail, python: p, command: [/bin/x]}"), "and not both"},
+		"neither of them":            {launchYAML("{cores: 1}"), "and not both"},
+		"an unknown preset":          {launchYAML("{preset: snail, python: p}"), "launch.preset: \"snail\": write one of sail, spark"},
+		"no Python":                  {launchYAML("{preset: sail}"), "launch.python: missing"},
+		"a command without a path":   {launchYAML("{command: [x, '{port}']}"), "with its full path"},
+		"a command without a port":   {launchYAML("{command: [/bin/x]}"), "no {port}"},
+		"a preset's signal":          {launchYAML("{preset: sail, python: p, stop_signal: INT}"), "knows its own"},
+		"an unknown signal":          {launchYAML("{command: [/bin/x, '{port}'], stop_signal: HUP}"), "write one of"},
+		"an env without a value":     {launchYAML("{preset: sail, python: p, env: [A]}"), "env[0]: write NAME=value"},
+		"Spark's settings for Sail":  {launchYAML("{preset: sail, python: p, executors: 2}"), "are Spark's"},
+		"memory for a command":       {launchYAML("{command: [/bin/x, '{port}'], memory: 1GiB}"), "are of presets"},
+		"a conf without a value":     {launchYAML("{preset: spark, python: p, conf: [a.b]}"), "conf[0]: write key=value"},
+		"a conf of Sconce's":         {launchYAML("{preset: spark, python: p, conf: [spark.connect.authenticate.token=x]}"), "is set by Sconce"},
+		"bounds without allocation":  {launchYAML("{preset: spark, python: p, dynamic_allocation: {min: 1}}"), "write enabled: true"},
+		"bounds the wrong way":       {launchYAML("{preset: spark, python: p, dynamic_allocation: {enabled: true, min: 3, max: 2}}"), "2 is below min (3)"},
+		"launch numbers below zero":  {launchYAML("{preset: sail, python: p, cores: -1}"), "launch.cores: below zero"},
+		"too short a life alone":     {launchYAML("{preset: sail, python: p, orphan_after: 1s}"), "write at least 5s"},
+		"warm below zero":            {launchYAML("{preset: sail, python: p}, warm: -1"), "warm: below zero"},
+		"an unknown isolation":       {launchYAML("{preset: sail, python: p}, isolation: full"), "write one of"},
+		"warm without launch":        {"clusters:\n- {name: a, address: a:1, warm: 1}", "of clusters that Sconce starts"},
 		"TLS settings without TLS":   {"clusters:\n- {name: a, address: a:1, tls: {server_name: x}}", "mean nothing without TLS"},
 		"idle bounds upside down":    {"clusters:\n- {name: a, address: a:1, min_idle_timeout: 48h}", "clusters[0].max_idle_timeout: 24h0m0s is shorter than min_idle_timeout (48h0m0s)"},
 		"an idle time out of bounds": {"clusters:\n- {name: a, address: a:1, idle_timeout: 48h}", "clusters[0].idle_timeout: 48h0m0s is outside"},

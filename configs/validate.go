@@ -118,7 +118,10 @@ func (l *loader) clusters() {
 		} else {
 			seen[c.Name] = i
 		}
-		l.address(l.written(at, "address"), c.Address, namedHost)
+		if c.Address != "" || !c.Launch.Given() {
+			l.address(l.written(at, "address"), c.Address, namedHost)
+		}
+		l.launch(at, c)
 		if c.Token != "" && c.TokenFile != "" {
 			l.fault(l.written(at, "token"), "both token and token_file: write one of them")
 		}

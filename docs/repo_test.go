@@ -145,6 +145,7 @@ var edges = map[string][]string{
 	"auth":                 {},
 	"sessions":             {"auth", "proto/spark/connect"},
 	"sessions/redisstore":  {"sessions"},
+	"sessions/launch":      {"sessions"},
 	"configs":              {},
 	"proto":                {},
 	"proto/sconce/v1":      {},
@@ -152,16 +153,17 @@ var edges = map[string][]string{
 	"proto/spark/connect":  {},
 
 	// The test kits.
-	"proxy/proxytest":         {"auth"},
-	"proxy/proxytest/gateway": {"proxy/proxytest", "proxy", "proxy/relay", "sessions", "sessions/redisstore"},
-	"sessions/storetest":      {"sessions"},
+	"proxy/proxytest":            {"auth"},
+	"proxy/proxytest/gateway":    {"proxy/proxytest", "proxy", "proxy/relay", "sessions", "sessions/redisstore"},
+	"sessions/storetest":         {"sessions"},
+	"sessions/launch/launchtest": {"sessions"},
 
 	// The benchmark fills a registry.
 	"bench/peers": {"sessions", "sessions/redisstore"},
 }
 
 // testEdges is what tests may import besides, and nothing but tests and kits.
-var testEdges = []string{"proxy/proxytest", "proxy/proxytest/gateway", "sessions/storetest"}
+var testEdges = []string{"proxy/proxytest", "proxy/proxytest/gateway", "sessions/storetest", "sessions/launch/launchtest"}
 
 // testMore is what the tests of single packages may import besides that.
 var testMore = map[string][]string{

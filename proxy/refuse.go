@@ -152,7 +152,7 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	case errors.As(err, &invalid):
 		return refuseArgument.With("field", invalid.Field, "problem", invalid.Problem), true
 	case errors.As(err, &cluster):
-		return refuseClusterInactive.With("cluster", cluster.Cluster, "session", string(cluster.Session), "why", failure(err)), true
+		return refuseClusterInactive.With("cluster", cluster.Cluster, "session", string(cluster.Session), "why", failure(err)).WithLog(cluster.Log), true
 	case errors.As(err, &failed):
 		return refuseSessionFailed.With("session", string(failed.Session), "why", failure(err)), true
 	}

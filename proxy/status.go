@@ -202,7 +202,7 @@ var (
 		Message: "no cluster of this name is configured: ask your operator for the names"})
 	refuseClusterInactive = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_NOT_ACTIVE", HTTP: 400,
 		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: close it and create a new one, " + anew +
-			"; operators, check that the cluster runs"})
+			"; operators, check that the cluster runs{log}"})
 	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
 		Message: "the session has no such token, and none was revoked: run `sconce token list <session>`"})
 	refuseLimit = row(Refusal{Code: codes.ResourceExhausted, Reason: "LIMIT_REACHED", HTTP: 429,

@@ -121,15 +121,15 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 	return in, nil
 }
 
-// forever is longer than any session: an engine that forgot one would not have
+// KeepForEver is longer than any session: an engine that forgot one would not have
 // it back by that id.
-const forever = 10 * 365 * 24 * time.Hour
+const KeepForEver = 10 * 365 * 24 * time.Hour
 
 // keepFor is how long an engine remembers a Spark session that nobody uses. A
 // shared engine outlives the sessions' idleness.
 func keepFor(s Session, c *Cluster) time.Duration {
 	if s.IdleTimeout == 0 || c.Isolation == IsolateNone {
-		return forever
+		return KeepForEver
 	}
 	return 2*s.IdleTimeout + time.Hour
 }

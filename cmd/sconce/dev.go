@@ -20,6 +20,7 @@ import (
 	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/configs"
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
+	"github.com/sconce-dev/sconce/sessions/launch"
 )
 
 // devFlags is what `sconce dev` is told.
@@ -62,7 +63,7 @@ const (
 type development struct {
 	app      *app
 	flags    devFlags
-	kind     engineKind
+	kind     launch.Preset
 	dir      stateDir
 	python   string
 	endpoint string // host:port by which clients here reach the port
@@ -105,7 +106,7 @@ func (a *app) stopTwiceQuietly(ctx context.Context, stop context.CancelCauseFunc
 
 // run does one thing after the other, and undoes them in turn.
 func (d *development) run(ctx context.Context, cut <-chan struct{}) error {
-	fmt.Fprintf(d.app.stdout, "sconce dev, with %s; Ctrl-C ends it\n", d.kind.title)
+	fmt.Fprintf(d.app.stdout, "sconce dev, with %s; Ctrl-C ends it\n", d.kind.Title)
 	cfg, err := d.prepare(ctx)
 	if err != nil {
 		return err
@@ -128,7 +129,7 @@ func (d *development) prepare(ctx context.Context) (*configs.Config, error) {
 	if d.python, err = d.findPython(); err != nil {
 		return nil, err
 	}
-	if err := d.kind.check(ctx, d.python); err != nil {
+	if err := devEngine(d.kind, d.python).Check(ctx, os.Environ()); err != nil {
 		return nil, err
 	}
 	host, err := d.checkListen()
@@ -172,10 +173,10 @@ func (d *development) findPython() (string, error) {
 		python = d.app.env("SCONCE_PYTHON")
 	}
 	if python == "" {
-		python = filepath.Join(".cache", "venv", d.kind.name, "bin", "python")
+		python = filepath.Join(".cache", "venv", d.kind.Name, "bin", "python")
 	}
 	if _, err := os.Stat(python); err != nil {
-		return "", fmt.Errorf("no Python at %s: run `make %s` in Sconce's folder, or name one with --python", python, d.kind.setup)
+		return "", fmt.Errorf("no Python at %s: run `make %s` in Sconce's folder, or name one with --python", python, d.kind.Setup)
 	}
 	return filepath.Abs(python)
 }
@@ -245,21 +246,21 @@ func (d *development) passTime() (stop func()) {
 }
 
 func (d *development) startEngine(ctx context.Context, cfg *configs.Config) (err error) {
-	d.story.begin("%s starts ...", d.kind.title)
-	d.engine, err = startEngine(ctx, d.kind, d.python, d.flags.enginePort, d.dir.path(d.kind.name+".log"))
+	d.story.begin("%s starts ...", d.kind.Title)
+	d.engine, err = startEngine(ctx, d.kind, d.python, d.flags.enginePort, d.dir.path(d.kind.Name+".log"))
 	if err != nil {
 		return err
 	}
 	cluster := configs.DefaultCluster()
-	cluster.Name, cluster.Address, cluster.AllowNeverIdle = d.kind.name, d.engine.address, true
+	cluster.Name, cluster.Address, cluster.AllowNeverIdle = d.kind.Name, d.engine.address, true
 	cfg.Clusters = []configs.Cluster{cluster}
-	d.story.step("%s serves at %s (log: %s)", d.kind.title, d.engine.address, d.engine.log)
+	d.story.step("%s serves at %s (log: %s)", d.kind.Title, d.engine.address, d.engine.Log)
 	return nil
 }
 
 func (d *development) stopEngine() {
 	d.engine.end()
-	d.story.step("%s stopped", d.kind.title)
+	d.story.step("%s stopped", d.kind.Title)
 }
 
 // serve runs the gateway, uses it, and stays until ctx ends or a part of it does.
@@ -293,9 +294,9 @@ func (d *development) serve(ctx context.Context, cfg *configs.Config, cut <-chan
 		d.story.begin("stopping ...")
 		err = errors.Join(context.Cause(ctx), <-ended)
 	case err = <-ended:
-	case <-d.engine.done:
+	case <-d.engine.Done():
 		stop(nil)
-		err = errors.Join(d.engine.failure(d.kind.title), <-ended)
+		err = errors.Join(d.engine.Failure(d.kind.Title), <-ended)
 	}
 	return err
 }
@@ -354,7 +355,7 @@ func (d *development) openSession(ctx context.Context) (connection, error) {
 	var made connection
 	c := &client{app: d.app, endpoint: d.endpoint, tokenFile: d.dir.path(stateControl), ca: d.trust(), timeout: time.Minute}
 	return made, c.call(ctx, func(ctx context.Context, svc sconcev1.SessionServiceClient) error {
-		s, err := svc.CreateSession(ctx, &sconcev1.CreateSessionRequest{Name: devSession, Cluster: d.kind.name})
+		s, err := svc.CreateSession(ctx, &sconcev1.CreateSessionRequest{Name: devSession, Cluster: d.kind.Name})
 		if err != nil {
 			return err
 		}
@@ -388,8 +389,8 @@ func (d *development) query(ctx context.Context, c connection) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.python, "-c", devQuery)
 	cmd.Env = append(os.Environ(), "SPARK_REMOTE="+c.remote(), "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH="+c.ca, "PYTHONWARNINGS=ignore")
-	cmd.SysProcAttr = ownGroup()
-	runtime.LockOSThread() // the query ends with this thread; see process.run
+	cmd.SysProcAttr = launch.OwnGroup()
+	runtime.LockOSThread() // the query ends with this thread; see launch.Program
 	defer runtime.UnlockOSThread()
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = indent(d.app.stdout), &said

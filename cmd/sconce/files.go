@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/sconce-dev/sconce/auth"
@@ -10,9 +11,9 @@ import (
 
 // checkFiles returns what is wrong with what stands in the files that a configuration
 // names, so that a gateway which starts has what it needs, and one that does not says
-// everything at once. That they can be read, and that the certificate is one, configs
+// everything at once; and what engines that it will start lack. That they can be read, and that the certificate is one, configs
 // has seen to.
-func checkFiles(cfg *configs.Config) error {
+func checkFiles(ctx context.Context, cfg *configs.Config, environ []string) error {
 	var faults configs.Faults
 	check := func(path string, err error) {
 		if err != nil {
@@ -34,6 +35,9 @@ func checkFiles(cfg *configs.Config) error {
 				err = fmt.Errorf("%w: write the path of a PEM file", err)
 			}
 			check(fmt.Sprintf("clusters[%d].tls.ca", i), err)
+		}
+		if c.Launch.Given() {
+			check(fmt.Sprintf("clusters[%d].launch", i), launchEngine(c.Launch).Check(ctx, environ))
 		}
 	}
 	if len(faults) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,7 +82,11 @@ func (g *gateway) Run(ctx context.Context) error {
 	}
 
 	// What is theirs.
-	clusters, err := clusterList(cfg.Clusters)
+	engines, err := launchers(cfg, launcherConfig{environ: os.Environ(), log: log})
+	if err != nil {
+		return err
+	}
+	clusters, err := clusterList(cfg.Clusters, engines)
 	if err != nil {
 		return err
 	}
@@ -164,9 +169,9 @@ func (g *gateway) Run(ctx context.Context) error {
 	defer closeServices()
 
 	// From a stream to where it goes.
-	engines := &proxy.EngineDialer{Limits: limits, Logger: log}
+	dialer := &proxy.EngineDialer{Limits: limits, Logger: log}
 	router, err := proxy.NewRouter(proxy.RouterConfig{
-		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
+		Verifier: verifier, Resolver: resolver, Live: live, Engines: dialer.Backend, Services: services,
 		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Quotas: quotas(cfg.Limits), Uses: uses,
 		Registerer: metrics, Logger: log, Now: g.now,
 	})
@@ -207,6 +212,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	defer endFront()
 	for _, run := range []func(context.Context) error{
 		keys.Run, certificates.Run, resolver.Run, reaper.Run, manager.Run, audit.Run, uses.Run, router.Run, own.Run, paceCollector,
+		func(ctx context.Context) error { return runAll(ctx, engines) },
 		func(ctx context.Context) error { return g.watchRedis(ctx, store, ready) },
 		func(ctx context.Context) error { return g.announce(ctx, ready, listener.Addr().String()) },
 		func(ctx context.Context) error { return serveAdmin(ctx, admin, adminListener) },

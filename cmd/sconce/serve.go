@@ -40,7 +40,7 @@ func (a *app) serve(ctx context.Context, sources configs.Sources) error {
 	if err != nil {
 		return err
 	}
-	if err := checkFiles(cfg); err != nil {
+	if err := checkFiles(ctx, cfg, a.environ); err != nil {
 		return err
 	}
 	log := newLogger(cfg.Log, a.stderr)

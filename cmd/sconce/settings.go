@@ -101,7 +101,7 @@ func touchEvery(list []configs.Cluster) time.Duration {
 	return max(every, 500*time.Millisecond)
 }
 
-func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
+func clusterList(list []configs.Cluster, launchers map[string]launcher) (sessions.Clusters, error) {
 	out := make([]sessions.Cluster, 0, len(list))
 	for i, c := range list {
 		token := c.Token
@@ -115,6 +115,9 @@ func clusterList(list []configs.Cluster) (sessions.Clusters, error) {
 			IdleTimeout: c.IdleTimeout, MinIdleTimeout: c.MinIdleTimeout, MaxIdleTimeout: c.MaxIdleTimeout, AllowNeverIdle: c.AllowNeverIdle,
 			MaxAge: c.MaxAge, MaxTokenLifetime: c.MaxTokenLifetime, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
 		}}
+		if l := launchers[c.Name]; l != nil {
+			cluster.Launcher, cluster.Isolation, cluster.NeverRestart = l, sessions.Isolation(c.Isolation), c.Restart == "never"
+		}
 		if c.TLS.Enabled {
 			cluster.TLS = &sessions.ClusterTLS{CAFile: c.TLS.CA, ServerName: c.TLS.ServerName}
 		}

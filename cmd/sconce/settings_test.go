@@ -18,7 +18,7 @@ func TestClusterList(t *testing.T) {
 	got, err := clusterList([]configs.Cluster{
 		{Name: "plain", Address: "a:1", Token: "t0ken"},
 		{Name: "secure", Address: "b:2", TLS: configs.ClusterTLS{Enabled: true, CA: "ca.pem", ServerName: "spark"}, TokenFile: file},
-	})
+	}, nil)
 	want := sessions.Clusters{
 		"plain":  {Name: "plain", Address: "a:1", Token: "t0ken"},
 		"secure": {Name: "secure", Address: "b:2", Token: "s3cret", TLS: &sessions.ClusterTLS{CAFile: "ca.pem", ServerName: "spark"}},
@@ -26,7 +26,7 @@ func TestClusterList(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, err := clusterList([]configs.Cluster{{Name: "x", Address: "a:1", TokenFile: "gone"}}); err == nil {
+	if _, err := clusterList([]configs.Cluster{{Name: "x", Address: "a:1", TokenFile: "gone"}}, nil); err == nil {
 		t.Error("a token file that is not there was taken")
 	}
 }

@@ -23,7 +23,7 @@ const idleAfter = 4 * time.Second
 
 // own is the clusters that a replica starts itself, in a state folder that all
 // replicas of this test share.
-func own(t *testing.T, w *world) string {
+func own(t *testing.T, w *world) (config, dir string) {
 	t.Helper()
 	var text strings.Builder
 	for _, preset := range []string{"sail", "spark"} {
@@ -32,8 +32,9 @@ func own(t *testing.T, w *world) string {
 				preset, isolation, preset, filepath.Join(w.cache, "venv", preset, "bin", "python"), isolation)
 		}
 	}
-	fmt.Fprintf(&text, "registry_grace: 1s\nstate_dir: %q\n", filepath.Join(t.TempDir(), "state"))
-	return text.String()
+	dir = filepath.Join(t.TempDir(), "state")
+	fmt.Fprintf(&text, "registry_grace: 1s\nstate_dir: %q\n", dir)
+	return text.String(), dir
 }
 
 // sleepy makes a session that becomes idle after idleAfter.
@@ -99,7 +100,7 @@ func within(t *testing.T, limit time.Duration, what string, done func() bool) {
 // that it had made, on another engine, by way of another replica.
 func TestWake(t *testing.T) {
 	w := needs(t)
-	config := own(t, w)
+	config, _ := own(t, w)
 	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
 	for _, tc := range []struct{ cluster, wake string }{
 		{"own-sail-session", "wake"}, {"own-sail-shared", "wake"}, {"own-spark-session", "wake_all"},
@@ -139,7 +140,7 @@ func TestWake(t *testing.T) {
 // with one launch.
 func TestManyWakeOnce(t *testing.T) {
 	w := needs(t)
-	config := own(t, w)
+	config, _ := own(t, w)
 	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
 	s := one.sleepy(t, "own-sail-session")
 	s.fallsAsleep(t, engineOf(t, w, s))
@@ -179,7 +180,8 @@ func (g *gateway) count(t *testing.T, what string) int {
 // for one.
 func TestBusyIsNotIdle(t *testing.T) {
 	w := needs(t)
-	one := w.gate.replica(t, own(t, w))
+	config, _ := own(t, w)
+	one := w.gate.replica(t, config)
 	s := one.sleepy(t, "own-spark-session")
 	caller, spark := s.caller(t), newUUID()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -216,7 +218,8 @@ func TestBusyIsNotIdle(t *testing.T) {
 // TestEngineDies: the session has failed within 5 s, and its next query wakes it.
 func TestEngineDies(t *testing.T) {
 	w := needs(t)
-	one := w.gate.replica(t, own(t, w))
+	config, dir := own(t, w)
+	one := w.gate.replica(t, config)
 	s := one.sleepy(t, "own-sail-session")
 	caller := s.caller(t)
 	query := func() error {
@@ -229,7 +232,7 @@ func TestEngineDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := engineOf(t, w, s)
-	killListener(t, address)
+	killEngine(t, dir, address)
 	within(t, 5*time.Second, "the session has failed", func() bool { return s.state(t) == "failed" })
 	if err := query(); err != nil {
 		t.Errorf("the next query: %v", err)
@@ -239,7 +242,8 @@ func TestEngineDies(t *testing.T) {
 // TestCannotStart: the owner reads why, with what the engine said.
 func TestCannotStart(t *testing.T) {
 	w := needs(t)
-	one := w.gate.replica(t, "  - name: broken\n    launch: {command: [/bin/sh, -c, 'echo no licence for port {port}; exit 3']}\n", own(t, w))
+	config, _ := own(t, w)
+	one := w.gate.replica(t, "  - name: broken\n    launch: {command: [/bin/sh, -c, 'echo no licence for port {port}; exit 3']}\n", config)
 	token, err := one.as("ada")
 	if err != nil {
 		t.Fatal(err)
@@ -250,30 +254,30 @@ func TestCannotStart(t *testing.T) {
 	}
 }
 
-// killListener kills the engine that was told to listen at that address.
-func killListener(t *testing.T, address string) {
+// killEngine kills the engine at that address, whose state is below dir.
+func killEngine(t *testing.T, dir, address string) {
 	t.Helper()
-	_, port, err := net.SplitHostPort(address)
+	records, err := filepath.Glob(filepath.Join(dir, "engines", "*", "*", "engine.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range commands {
-		line, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(line), "\x00server\x00") || !strings.Contains(string(line), "\x00"+port) {
+	for _, path := range records {
+		text, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(text), strconv.Quote(address)) {
 			continue
 		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		text, err = os.ReadFile(filepath.Join(filepath.Dir(path), "pid"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		var engine struct{ PID int }
+		if err := json.Unmarshal(text, &engine); err != nil || engine.PID <= 1 {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if err := syscall.Kill(engine.PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	t.Fatalf("no engine listens at %s", address)
+	t.Fatalf("no record of an engine at %s", address)
 }

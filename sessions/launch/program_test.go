@@ -1,4 +1,4 @@
-package main
+package launch
 
 import (
 	"bufio"
@@ -12,9 +12,11 @@ import (
 	"time"
 )
 
-func start(t *testing.T, script string) *process {
+const patience = 30 * time.Second
+
+func start(t *testing.T, script string) *Program {
 	t.Helper()
-	p, err := startProcess(exec.Command("sh", "-c", script), filepath.Join(t.TempDir(), "log"))
+	p, err := Begin(exec.Command("sh", "-c", script), filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,9 +24,9 @@ func start(t *testing.T, script string) *process {
 }
 
 // said waits for a line in the log of a process.
-func said(t *testing.T, p *process, line string) {
+func said(t *testing.T, p *Program, line string) {
 	t.Helper()
-	await(t, func() bool { return strings.Contains(p.tail(10), line) }, line)
+	await(t, func() bool { return strings.Contains(p.Tail(10), line) }, line)
 }
 
 // await waits for something of another process, which no channel tells.
@@ -41,24 +43,24 @@ func await(t *testing.T, done func() bool, what string) {
 	}
 }
 
-func TestProcessStops(t *testing.T) {
+func TestProgramStops(t *testing.T) {
 	p := start(t, `trap 'echo asked; exit 0' INT; echo up; while :; do sleep 0.01; done`)
 	said(t, p, "up")
-	p.stop(syscall.SIGINT, patience)
+	p.Stop(syscall.SIGINT, patience)
 	if p.err != nil {
 		t.Errorf("ended with %v", p.err)
 	}
 	said(t, p, "asked")
 }
 
-func TestProcessThatDoesNotListenIsKilledWithItsChildren(t *testing.T) {
+func TestProgramThatDoesNotListenIsKilledWithItsChildren(t *testing.T) {
 	p := start(t, `trap '' INT; sleep 1000 & echo child $!; wait; wait; sleep 1000`)
 	said(t, p, "child ")
-	child, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(p.tail(1)), "child ")))
+	child, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(p.Tail(1)), "child ")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.stop(syscall.SIGINT, 10*time.Millisecond)
+	p.Stop(syscall.SIGINT, 10*time.Millisecond)
 	if p.err == nil || !strings.Contains(p.err.Error(), "killed") {
 		t.Errorf("ended with %v", p.err)
 	}
@@ -77,17 +79,17 @@ func running(pid int) bool {
 	return rest != "" && !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
-func TestProcessFailureShowsItsLastWords(t *testing.T) {
+func TestProgramFailureShowsItsLastWords(t *testing.T) {
 	p := start(t, `echo first; echo last >&2; exit 7`)
 	<-p.done
-	err := p.failure("Engine")
+	err := p.Failure("Engine")
 	if err == nil || !strings.Contains(err.Error(), "Engine stopped: exit status 7") || !strings.HasSuffix(err.Error(), "  first\n  last") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestProcessThatCannotStart(t *testing.T) {
-	if _, err := startProcess(exec.Command("/does/not/exist"), filepath.Join(t.TempDir(), "log")); err == nil {
+func TestProgramThatCannotStart(t *testing.T) {
+	if _, err := Begin(exec.Command("/does/not/exist"), filepath.Join(t.TempDir(), "log")); err == nil {
 		t.Error("no error")
 	}
 }
