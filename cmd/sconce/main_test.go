@@ -28,6 +28,10 @@ import (
 // TestMain makes the test binary stand for three programs in the scripts: sconce
 // itself, and a Sail and a Python for `sconce dev` to start.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == keepEngine {
+		main() // a gateway in one of the tests starts an engine
+		return
+	}
 	testscript.Main(leakless{m}, map[string]func(){"sconce": main, "sail": fakeSail, "python": fakePython})
 }
 

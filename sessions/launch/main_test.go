@@ -237,3 +237,5 @@ func launchAlone(args []string) {
 	fmt.Println(in.ID)
 	select {}
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
