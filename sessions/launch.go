@@ -23,6 +23,9 @@ const (
 type Instance struct {
 	// ID names it for ever; the launcher chose it.
 	ID string `json:"id"`
+	// Home names the machine that it runs on, where only that one reaches it; "" =
+	// all do.
+	Home string `json:"home,omitempty"`
 	// Address is host:port.
 	Address string `json:"address"`
 	// Token is the pre-shared token it asks for; "" = none. Never logged.
@@ -66,6 +69,9 @@ type Launcher interface {
 	// Alive says whether an engine runs, or why it does not: an ErrGone. Any other
 	// error means that it could not be told.
 	Alive(ctx context.Context, in Instance) error
+	// Reaches says whether an engine can be reached from here. On another machine
+	// its address is something else's.
+	Reaches(in Instance) bool
 	// Running returns all engines of the cluster that run, those of other replicas
 	// and of processes before this one too.
 	Running(ctx context.Context) ([]Launched, error)

@@ -242,6 +242,10 @@ func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
 			snap.err = err
 			return snap
 		}
+		if cluster.Launcher != nil && s.Engine != nil && !cluster.Launcher.Reaches(*s.Engine) {
+			snap.err = &FailedError{Session: s.ID, Reason: "its engine is on another machine than this Sconce: operators, see docs/operations.md on launch"}
+			return snap
+		}
 		snap.route = &Route{Session: s, Cluster: cluster.at(s.Engine), live: l}
 	case Closed:
 		snap.err = ErrClosed

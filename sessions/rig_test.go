@@ -68,6 +68,8 @@ func (l *launcher) Alive(_ context.Context, in sessions.Instance) error {
 	return nil
 }
 
+func (l *launcher) Reaches(in sessions.Instance) bool { return in.Home == "" }
+
 func (l *launcher) Running(context.Context) (all []sessions.Launched, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

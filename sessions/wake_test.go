@@ -315,3 +315,21 @@ func TestIdleOnAnAddress(t *testing.T) {
 		l.engines(0, 0)
 	})
 }
+
+// A session whose engine is on another machine is refused here, not led to what
+// listens at that address here.
+func TestEngineElsewhere(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		s := l.pending("c")
+		_, err := l.memory.Transition(t.Context(), s.ID, sessions.Transition{
+			From: sessions.Pending, To: sessions.Active, At: time.Now(),
+			Engine: &sessions.Instance{ID: "x", Home: "moon", Address: "127.0.0.1:1"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.replica().resolver.Lookup(t.Context(), s.ID); !errors.Is(err, sessions.ErrFailed) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

@@ -56,6 +56,7 @@ type Process struct {
 	log    *zap.Logger
 
 	mu      sync.Mutex
+	place   string                       // see home
 	checked bool                         // Check has passed
 	known   map[string]sessions.Instance // engines to hear of in OnExit
 	keepers map[string]*exec.Cmd         // our children, to be waited for
@@ -208,8 +209,11 @@ type Ended struct {
 func (e *Ended) Error() string { return sessions.ErrGone.Error() + ": " + e.Reason }
 func (e *Ended) Unwrap() error { return sessions.ErrGone }
 
-// Alive says whether an engine runs, or an *Ended.
+// Alive says whether an engine runs, or an *Ended. Of another machine's it can't tell.
 func (p *Process) Alive(_ context.Context, in sessions.Instance) error {
+	if !p.Reaches(in) {
+		return fmt.Errorf("engine %s: %w", in.ID, errElsewhere)
+	}
 	f, err := p.folder(in.ID)
 	if err != nil {
 		return err
@@ -243,6 +247,9 @@ func (p *Process) lastLines(f folder, token string) string {
 
 // Stop ends an engine in the way that suits it.
 func (p *Process) Stop(ctx context.Context, in sessions.Instance) error {
+	if !p.Reaches(in) {
+		return fmt.Errorf("stop engine %s: %w", in.ID, errElsewhere)
+	}
 	f, err := p.folder(in.ID)
 	if err != nil {
 		return err

@@ -328,3 +328,24 @@ func TestStaticThatDoesNotAnswer(t *testing.T) {
 		t.Errorf("alive: %v", err)
 	}
 }
+
+// An engine of another machine has an address that is something else's here.
+func TestElsewhere(t *testing.T) {
+	a, b := newProcess(t, fake(t.TempDir())), newProcess(t, fake(t.TempDir()))
+	in, err := a.Launch(t.Context(), spec, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !a.Reaches(in) || b.Reaches(in) {
+		t.Errorf("reached from its own machine: %v, from another: %v", a.Reaches(in), b.Reaches(in))
+	}
+	if err := b.Alive(t.Context(), in); err == nil || errors.Is(err, sessions.ErrGone) {
+		t.Errorf("the other one says of it: %v", err)
+	}
+	if err := b.Stop(t.Context(), in); err == nil {
+		t.Error("the other one stopped it")
+	}
+	if err := a.Stop(t.Context(), in); err != nil {
+		t.Error(err)
+	}
+}

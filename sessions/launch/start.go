@@ -117,7 +117,11 @@ func (l *launch) begin() error {
 		return err
 	}
 	defer lock.Close()
-	l.in = sessions.Instance{ID: l.folder.id(), Version: version(l.engine.Python, l.preset.distribution), StartedAt: l.cfg.Now()}
+	home, err := l.home()
+	if err != nil {
+		return err
+	}
+	l.in = sessions.Instance{ID: l.folder.id(), Home: home, Version: version(l.engine.Python, l.preset.distribution), StartedAt: l.cfg.Now()}
 	if l.preset.asks {
 		l.in.Token = rand.Text()
 	}

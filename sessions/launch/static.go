@@ -77,6 +77,9 @@ func (s *Static) Stop(context.Context, sessions.Instance) error { return nil }
 // answer has ended is not for us to know.
 func (s *Static) Alive(ctx context.Context, _ sessions.Instance) error { return s.probe(ctx) }
 
+// Reaches is true.
+func (s *Static) Reaches(sessions.Instance) bool { return true }
+
 // Running is the server.
 func (s *Static) Running(context.Context) ([]sessions.Launched, error) {
 	return []sessions.Launched{{Instance: s.instance(), Spec: sessions.LaunchSpec{Cluster: s.cluster.Name}}}, nil
