@@ -20,7 +20,7 @@ SAIL_PACKAGES  := pysail==0.7.2 pyspark-client==4.1.3 "pandas<3" "pyarrow<24"
 SPARK_PACKAGES := "pyspark[connect]==4.1.4" "pandas<3" "pyarrow<24" setuptools
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-spark build test test-go test-race test-e2e lint bench bench-spark proto \
+.PHONY: help run run-spark build test test-go test-race test-e2e lint bench bench-spark bench-wake proto \
         setup-sail setup-spark setup-e2e setup-lint check-python clean
 
 help: ## what there is
@@ -58,6 +58,9 @@ bench: ## Sconce beside nginx, HAProxy, nghttpx and grpc-go; a table in markdown
 
 bench-spark: build ## PySpark toArrow of a million rows, direct and through Sconce
 	cd bench && $(GO) run ./cmd/bench-spark
+
+bench-wake: setup-sail setup-spark ## seconds to the first row of new and of idle sessions
+	cd bench && $(GO) run ./cmd/bench-wake
 
 proto: ## the Go beside proto/**/*.proto, and the API by JSON
 	proto/generate.sh

@@ -11,6 +11,8 @@ require (
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/redis/go-redis/v9 v9.23.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	go.uber.org/multierr v1.10.0 // indirect
@@ -22,6 +24,7 @@ require (
 
 require (
 	github.com/google/uuid v1.6.0
+	github.com/prometheus/common v0.72.0
 	github.com/sconce-dev/sconce v0.0.0
 	go.uber.org/goleak v1.3.0
 	golang.org/x/sync v0.24.0

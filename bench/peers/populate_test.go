@@ -11,7 +11,7 @@ import (
 func TestPopulateMakesActiveSessions(t *testing.T) {
 	const n = 250
 	ctx := context.Background()
-	redis, err := startRedis(ctx, t.TempDir())
+	redis, err := StartRedis(ctx, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

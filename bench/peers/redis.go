@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// startRedis starts a redis-server that keeps nothing on disk.
-func startRedis(ctx context.Context, dir string) (*Process, error) {
+// StartRedis starts a redis-server that keeps nothing on disk.
+func StartRedis(ctx context.Context, dir string) (*Process, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, fmt.Errorf("redis-server is %w: %s", ErrNotInstalled, debian("redis-server"))
 	}

@@ -65,7 +65,7 @@ func NewSconce(ctx context.Context, cfg SconceConfig) (*Sconce, error) {
 	if s.cert, err = NewCertificate(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if s.redis, err = startRedis(ctx, cfg.Dir); err != nil {
+	if s.redis, err = StartRedis(ctx, cfg.Dir); err != nil {
 		return nil, err
 	}
 	if err := s.prepare(ctx); err != nil {

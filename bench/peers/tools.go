@@ -80,3 +80,8 @@ func own(name, path string) Peer {
 		},
 	}
 }
+
+// BuildSconce compiles the program of Sconce's module in that folder.
+func BuildSconce(ctx context.Context, repository, path string) error {
+	return goBuild(ctx, repository, path, "./cmd/sconce")
+}
