@@ -185,6 +185,7 @@ func fakeSail() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	fmt.Printf("Starting the Spark Connect server on %s...\n", ln.Addr())
 	server := grpc.NewServer()
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	_ = server.Serve(ln)

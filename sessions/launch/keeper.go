@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -80,7 +81,7 @@ func (k *keeper) hear(in *json.Decoder) {
 
 func (k *keeper) keep() error {
 	cmd := exec.Command(k.Argv[0], k.Argv[1:]...) //nolint:gosec // what the configuration says
-	cmd.Env = append(k.Env, mark(k.Folder.id()))
+	cmd.Env = slices.Concat(k.Env, []string{mark(k.Folder.id())})
 	cmd.Dir = k.Folder.path(fileWork)
 	engine, err := Begin(cmd, k.Folder.path(fileLog))
 	if err != nil {

@@ -223,7 +223,7 @@ func TestSconceKilledWithinALaunch(t *testing.T) {
 	}
 	begun := time.Now()
 	await(t, func() bool { return len(pids(t, dir)) == 0 }, "their end")
-	if d := time.Since(begun); d > 2*time.Second {
+	if d := time.Since(begun); d > 10*time.Second {
 		t.Errorf("it took %s", d)
 	}
 	list, err := newProcess(t, fake(dir)).Running(t.Context())

@@ -20,6 +20,8 @@ import (
 	"github.com/sconce-dev/sconce/sessions"
 )
 
+const reasonGivenUp = "its start was given up"
+
 // portTries is how often a start is tried anew because somebody took its port.
 const portTries = 3
 
@@ -34,7 +36,9 @@ func (p *Process) Launch(ctx context.Context, spec sessions.LaunchSpec, stage fu
 	if stage == nil {
 		stage = func(string) {}
 	}
-	if err := p.ready(ctx); err != nil {
+	if err := p.ready(ctx); err != nil && ctx.Err() != nil {
+		return sessions.Instance{}, &sessions.LaunchError{Cluster: p.cfg.Cluster, Reason: reasonGivenUp}
+	} else if err != nil {
 		p.log.Error("no engine can be started", zap.Error(err))
 		return sessions.Instance{}, &sessions.LaunchError{
 			Cluster: p.cfg.Cluster, Reason: "what it needs is not there as it is configured; whoever runs Sconce finds more in its log", Final: true,
@@ -256,7 +260,7 @@ func (l *launch) died() error {
 func (l *launch) late(ctx context.Context) error {
 	why := fmt.Sprintf("it does not serve after %s", l.engine.StartTimeout)
 	if !errors.Is(context.Cause(ctx), errLate) {
-		why = "its start was given up"
+		why = reasonGivenUp
 	}
 	return &sessions.LaunchError{Cluster: l.cfg.Cluster, Reason: why, Log: l.lastLines(l.folder, l.in.Token)}
 }
