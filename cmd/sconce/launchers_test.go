@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/sconce-dev/sconce/configs"
 	"github.com/sconce-dev/sconce/sessions"
@@ -27,7 +26,7 @@ func sailFolder(t *testing.T) string {
 	return dir
 }
 
-// One of each kind, and the one that launches does, with this binary as its keeper.
+// One of each kind, none for an address, and the one that launches does, with this binary as its keeper.
 func TestLaunchers(t *testing.T) {
 	python := filepath.Join(sailFolder(t), "python")
 	cfg := configs.Default()
@@ -37,14 +36,13 @@ func TestLaunchers(t *testing.T) {
 		{Name: "own", Launch: configs.Launch{Preset: "sail", Python: python}},
 		{Name: "warm", Launch: configs.Launch{Preset: "sail", Python: python}, Warm: 1},
 	}
-	all, err := launchers(cfg, sessions.Clusters{"old": {Name: "old", Address: "a:1"}}, launcherConfig{keepFor: time.Hour, environ: os.Environ()})
+	all, err := launchers(cfg, launcherConfig{environ: os.Environ()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, static := all["old"].(*launch.Static)
 	_, process := all["own"].(*launch.Process)
 	_, pool := all["warm"].(*launch.Pool)
-	if len(all) != 3 || !static || !process || !pool {
+	if len(all) != 2 || !process || !pool {
 		t.Errorf("got %+v", all)
 	}
 	in, err := all["own"].Launch(t.Context(), sessions.LaunchSpec{Cluster: "own", Session: "s-1", Generation: 1}, nil)
