@@ -16,6 +16,12 @@ func (k keys) bound(id sessions.ID) string { return k.session(id) + ":bound" }
 
 func (k keys) tokens(id sessions.ID) string { return k.session(id) + ":tokens" }
 
+func (k keys) journal(id sessions.ID) string { return k.session(id) + ":journal" }
+
+func (k keys) parts(id sessions.ID) string { return k.session(id) + ":parts" }
+
+func (k keys) carried(id sessions.ID) string { return k.session(id) + ":carried" }
+
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
 
 func (k keys) owner(org, owner string) string { return k.prefix + ":o:{" + tag(org, owner) + "}" }

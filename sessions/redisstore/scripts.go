@@ -50,6 +50,7 @@ return redis.call('HGETALL', KEYS[1])
 //
 //	KEYS[1] record    KEYS[2] the session's set of bound Spark ids
 //	KEYS[3] the session's tokens
+//	KEYS[4] to KEYS[6] journal, parts and carried, which end with a close
 //	ARGV[1] session   ARGV[2] state it must be in, "" = any that is not closed
 //	ARGV[3] generation it must have, not compared where ARGV[2] is ""
 //	ARGV[4] new state ARGV[5] reason    ARGV[6] time of the change, ms
@@ -73,6 +74,7 @@ if ARGV[4] == 'closed' then
   redis.call('PEXPIRE', KEYS[1], ARGV[7])
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
+  redis.call('UNLINK', KEYS[4], KEYS[5], KEYS[6])
 end
 local generation = redis.call('HGET', KEYS[1], 'generation')
 redis.call('PUBLISH', ARGV[8], ARGV[1] .. ' ' .. ARGV[4] .. ' ' .. generation .. ' ' .. revision)

@@ -44,6 +44,12 @@ type Config struct {
 	MaxBound int
 	// MaxTokens is how many open tokens one session may have. 0 = 1,000.
 	MaxTokens int
+	// MaxJournal bounds the journal of one Spark session, MaxBlobs the artifacts of
+	// one session, in bytes. 0 = 16 MiB, 64 MiB.
+	MaxJournal, MaxBlobs int
+	// MaxEntries is how many entries the journal of one Spark session may have.
+	// 0 = 4,096.
+	MaxEntries int
 	// Now is the clock; nil = time.Now. Used only to tell old leftovers.
 	Now func() time.Time
 	// Logger; nil = none.
@@ -55,6 +61,9 @@ const (
 	defaultKeep     = 30 * 24 * time.Hour
 	defaultMaxBound = 1024
 	defaultMaxToken = 1000
+	defaultJournal  = 16 << 20
+	defaultBlobs    = 64 << 20
+	defaultEntries  = 4096
 	// bindingsOutlive is how much longer than its record a session's bindings
 	// stay, so that none is free while its record could still be read.
 	bindingsOutlive = 24 * time.Hour
@@ -69,6 +78,7 @@ type Store struct {
 	keep     time.Duration
 	maxBound int
 	maxToken int
+	journal  journalCaps
 	now      func() time.Time
 	log      *zap.Logger
 }
@@ -77,6 +87,9 @@ var (
 	_ sessions.Store      = (*Store)(nil)
 	_ sessions.Directory  = (*Store)(nil)
 	_ sessions.TokenStore = (*Store)(nil)
+
+	_ sessions.JournalStore = (*Store)(nil)
+	_ sessions.CarriedStore = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.
@@ -93,6 +106,7 @@ func New(c Config) (*Store, error) {
 		keep:     defaultKeep,
 		maxBound: defaultMaxBound,
 		maxToken: defaultMaxToken,
+		journal:  journalCaps{bytes: defaultJournal, blobs: defaultBlobs, entries: defaultEntries},
 		now:      time.Now,
 		log:      zap.NewNop(),
 	}
@@ -108,6 +122,7 @@ func New(c Config) (*Store, error) {
 	if c.MaxTokens > 0 {
 		s.maxToken = c.MaxTokens
 	}
+	s.journal.set(c)
 	if c.Now != nil {
 		s.now = c.Now
 	}

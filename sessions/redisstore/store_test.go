@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	t.Helper()
 	c.MaxBound, c.MaxTokens = storetest.MaxBound, storetest.MaxTokens
+	c.MaxJournal, c.MaxEntries, c.MaxBlobs = storetest.MaxJournal, storetest.MaxEntries, storetest.MaxBlobs
 	s, err := redisstore.New(c)
 	if err != nil {
 		t.Fatal(err)

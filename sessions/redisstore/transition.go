@@ -18,7 +18,8 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	if !t.Allowed() {
 		return sessions.Session{}, fmt.Errorf("%w: %s may not become %s", sessions.ErrConflict, t.From, t.To)
 	}
-	got, err := transition.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.bound(id), s.keys.tokens(id)},
+	keys := []string{s.keys.session(id), s.keys.bound(id), s.keys.tokens(id), s.keys.journal(id), s.keys.parts(id), s.keys.carried(id)}
+	got, err := transition.Run(ctx, s.rdb, keys,
 		string(id), string(t.From), t.Generation, string(t.To), t.Reason, t.At.UnixMilli(),
 		s.keep.Milliseconds(), s.keys.changes()).Slice()
 	if err != nil {

@@ -21,6 +21,7 @@ type Memory struct {
 	bound    map[sessions.ID][]sessions.SparkID
 	holder   map[sessions.SparkID]sessions.ID
 	tokens   map[sessions.ID][]sessions.Token
+	journals map[sessions.ID]*memoryJournal
 	watchers map[*watcher]struct{}
 
 	fault  error
@@ -42,6 +43,7 @@ func NewMemory() *Memory {
 		bound:    map[sessions.ID][]sessions.SparkID{},
 		holder:   map[sessions.SparkID]sessions.ID{},
 		tokens:   map[sessions.ID][]sessions.Token{},
+		journals: map[sessions.ID]*memoryJournal{},
 		watchers: map[*watcher]struct{}{},
 	}
 }
@@ -226,6 +228,7 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 	}
 	if t.To == sessions.Closed {
 		s.ClosedAt = t.At
+		delete(m.journals, id)
 	}
 	m.records[id] = s
 	return s, nil
