@@ -43,7 +43,8 @@ type call struct {
 	began  time.Time
 	// whole: the engine was given the end of the request, so it may run. Before
 	// that it can't, since the stamp goes out with the end.
-	whole atomic.Bool
+	whole  atomic.Bool
+	ticket atomic.Pointer[sessions.Ticket] // of the journal, nil = the request is not in it
 }
 
 func newCall(r *Router, s stream, m *method) *call {
@@ -123,6 +124,7 @@ func (c *call) Done(st relay.Stats) {
 	c.leave()
 	c.to.engine.release()
 	c.to.route.StreamEnded()
+	c.settle(st)
 	r := c.router
 	r.tally.finish(c.method.number, st)
 	level := r.logAt
@@ -146,8 +148,11 @@ var (
 	errWaited = errors.New("waited for the registry in vain")
 )
 
-// sparkBound is part of stampHost.
-func (c *call) sparkBound(id sessions.SparkID) bool { return c.to.route.Bound(id) }
+// sparkBound is part of stampHost. One whose client has to be told of a loss counts
+// as not known.
+func (c *call) sparkBound(id sessions.SparkID) bool {
+	return c.to.route.Bound(id) && !c.mustTell(id)
+}
 
 // sparkBind is part of stampHost. The stream is held meanwhile.
 func (c *call) sparkBind(id sessions.SparkID, answer func(error)) {
@@ -171,10 +176,18 @@ func (c *call) awaitBind(id sessions.SparkID, answer func(error)) {
 	ctx, cancel := r.holds.begin(c.stream, c.method)
 	defer cancel()
 	err := c.method.retry(ctx, func() error { return r.resolver.Bind(ctx, c.to.route, id) })
-	if c.method.starts && errors.Is(err, sessions.ErrUnavailable) {
-		err = fmt.Errorf("%w: %w", errWaited, err)
+	if err == nil && c.mustTell(id) {
+		err = c.tell(ctx, id)
 	}
-	answer(err)
+	answer(c.waited(err))
+}
+
+// waited marks that the registry was away for as long as the request may wait.
+func (c *call) waited(err error) error {
+	if c.method.starts && errors.Is(err, sessions.ErrUnavailable) {
+		return fmt.Errorf("%w: %w", errWaited, err)
+	}
+	return err
 }
 
 // resume is part of stampHost.

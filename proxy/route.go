@@ -54,6 +54,10 @@ type RouterConfig struct {
 	// Sweep is how often engines and sessions without streams are looked at; what is
 	// found unused twice is forgotten. 0 = 5 min.
 	Sweep time.Duration
+	// Journal records what makes the state of Spark sessions; nil = nothing is
+	// recorded. JournalLimits bounds what is kept meanwhile.
+	Journal       Journal
+	JournalLimits JournalLimits
 	// Unstarted remembers operations that no engine saw; nil = in this process.
 	Unstarted Unstarted
 	// Registerer takes the collector; nil = none.
@@ -78,6 +82,7 @@ type Router struct {
 	methods    map[string]*method // by :path
 	stamps     stampConfig
 	unstarted  Unstarted
+	journal    Journal // nil = none
 	tally      *tally
 	log        *zap.Logger
 	logAt      zapcore.Level
@@ -102,9 +107,12 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 		engines:   engines{dial: cfg.Engines, known: make(map[engineKey]*engine)},
 		methods:   make(map[string]*method),
 		stamps:    stampConfig{MaxMessage: cfg.MaxMessage, NewID: newSparkID},
-		unstarted: cfg.Unstarted,
-		log:       cfg.Logger, logAt: cfg.StreamLevel, now: cfg.Now, sweepEvery: cfg.Sweep,
+		unstarted: cfg.Unstarted, journal: cfg.Journal,
+		log: cfg.Logger, logAt: cfg.StreamLevel, now: cfg.Now, sweepEvery: cfg.Sweep,
 		boot: strconv.FormatInt(cfg.Now().UnixMilli(), 36),
+	}
+	if cfg.Journal != nil {
+		r.stamps.Captures = cfg.JournalLimits.captures()
 	}
 	methods, err := sparkMethods()
 	if err != nil {

@@ -91,6 +91,9 @@ var (
 		Message: "session {session} is no longer known: run `sconce session create`"})
 	refuseSessionFailed = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_FAILED", HTTP: 409,
 		Message: "session {session} failed ({why}): close it and create a new one, " + anew})
+	refuseStateLost = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_STATE_LOST", HTTP: 409,
+		Message: "the engine of session {session} was started anew, and not all of its state could be brought back: {lost}. " +
+			"This is said once, and nothing of this request ran: make anew what you need, then go on with the same SparkSession"})
 	refuseSessionPending = row(Refusal{Code: codes.Unavailable, Reason: "SESSION_PENDING", RetryAfter: pause, HTTP: 503,
 		Message: "session {session} is still starting: wait, or run `sconce session describe {session}`"})
 	refuseRegistry = row(Refusal{Code: codes.Unavailable, Reason: "REGISTRY_UNAVAILABLE", RetryAfter: pause, HTTP: 503,
@@ -197,7 +200,7 @@ func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
-		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
+		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseStateLost, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,

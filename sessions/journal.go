@@ -18,6 +18,8 @@ type JournalConfig struct {
 	Store JournalStore
 	// Keys encrypt it. Required.
 	Keys *JournalKeys
+	// Carried knows what was lost with an engine. nil = Tell has nothing to say.
+	Carried CarriedStore
 	// SettleTimeout bounds each try to settle an entry; 0 = 2 s.
 	SettleTimeout time.Duration
 	// Logger; nil = none.
@@ -85,10 +87,14 @@ func (j *Journal) Begin(ctx context.Context, id ID, spark SparkID, e *Entry) (Ti
 	if errors.Is(err, ErrJournalFull) {
 		err = j.add(ctx, t, e.lost("the state of this Spark session is over the cap of its journal"))
 	}
-	if errors.Is(err, ErrJournalFull) { // so many were lost that the loss of one more is no news
-		return Ticket{}, nil
+	switch {
+	case err == nil:
+		return t, nil
+	case !errors.Is(err, ErrJournalFull):
+		j.Settle(t, false) // it may be there all the same
+		return Ticket{}, err
 	}
-	return t, err
+	return Ticket{}, nil // so much was lost that the loss of one more is no news
 }
 
 // lost is e without what is needed to do it again.
@@ -154,18 +160,13 @@ func (j *Journal) putArtifacts(ctx context.Context, id ID, e *Entry) error {
 	return nil
 }
 
-// Commit says that the engine did the act, Abort that it refused it and nothing
-// changed. Neither waits.
-func (j *Journal) Commit(t Ticket) { j.settle(t, true) }
-
-// Abort is described at Commit.
-func (j *Journal) Abort(t Ticket) { j.settle(t, false) }
-
 // Forget drops the journal of a Spark session that its client has released. It
 // does not wait.
-func (j *Journal) Forget(id ID, spark SparkID) { j.settle(Ticket{session: id, spark: spark}, false) }
+func (j *Journal) Forget(id ID, spark SparkID) { j.Settle(Ticket{session: id, spark: spark}, false) }
 
-func (j *Journal) settle(t Ticket, commit bool) {
+// Settle says that the engine did the act (commit), or refused it and nothing
+// changed. It does not wait.
+func (j *Journal) Settle(t Ticket, commit bool) {
 	if t.session == "" || t.seq == 0 && commit {
 		return
 	}

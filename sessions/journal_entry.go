@@ -21,6 +21,8 @@ type Entry struct {
 	// made it: by the same name there may be a lasting one.
 	Makes string `json:"makes,omitempty"`
 	Drops string `json:"drops,omitempty"`
+	// DropsTable: Drops was named in DROP TABLE, which is for views too on Spark only.
+	DropsTable bool `json:"drops_table,omitempty"`
 	// Needs is a temporary view without which the act would reach something else.
 	Needs string `json:"needs,omitempty"`
 	// Lost says why the act cannot be carried; "" = it can. Notable is that of a Loss.

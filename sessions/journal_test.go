@@ -46,7 +46,7 @@ func newJournalRig(t *testing.T, secrets ...string) *journalRig {
 	return r
 }
 
-func newJournal(t *testing.T, store sessions.JournalStore, secrets ...string) *sessions.Journal {
+func newJournal(t *testing.T, store *storetest.Memory, secrets ...string) *sessions.Journal {
 	t.Helper()
 	keys := make([][]byte, len(secrets))
 	for i, s := range secrets {
@@ -56,7 +56,7 @@ func newJournal(t *testing.T, store sessions.JournalStore, secrets ...string) *s
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := sessions.NewJournal(sessions.JournalConfig{Store: store, Keys: k})
+	j, err := sessions.NewJournal(sessions.JournalConfig{Store: store, Carried: store, Keys: k})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +72,9 @@ func (r *journalRig) begin(t *testing.T, e *sessions.Entry, how string) sessions
 	}
 	switch how {
 	case "commit":
-		r.Commit(ticket)
+		r.Settle(ticket, true)
 	case "abort":
-		r.Abort(ticket)
+		r.Settle(ticket, false)
 	}
 	r.settled()
 	return ticket
@@ -102,7 +102,7 @@ func TestJournalIsWrittenAhead(t *testing.T) {
 	if got := r.entries(t); len(got) != 1 || got[0].Committed {
 		t.Errorf("begun: %v", got)
 	}
-	r.Commit(ticket)
+	r.Settle(ticket, true)
 	r.settled()
 	if got := r.entries(t); len(got) != 1 || !got[0].Committed {
 		t.Errorf("committed: %v", got)
@@ -132,7 +132,7 @@ func TestJournalSettlesLater(t *testing.T) {
 	r := newJournalRig(t)
 	ticket := r.begin(t, &sessions.Entry{Method: "Config"}, "")
 	r.store.Fail(sessions.ErrUnavailable)
-	r.Commit(ticket)
+	r.Settle(ticket, true)
 	r.settled()
 	r.store.Fail(nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -195,7 +195,7 @@ func TestJournalEntriesCannotBeMoved(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.move != nil {
-				r.Abort(ticket)
+				r.Settle(ticket, false)
 				r.settled()
 				c.move(r, &sealed)
 				_ = r.store.Bind(t.Context(), r.session.ID, r.spark)
@@ -243,7 +243,7 @@ func TestJournalClone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Commit(ticket)
+	r.Settle(ticket, true)
 	r.settled()
 	r.spark = to
 	got := r.entries(t)
@@ -259,12 +259,12 @@ func TestJournalClone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Abort(again)
+	r.Settle(again, false)
 	r.settled()
 	if len(r.entries(t)) != 2 {
 		t.Error("a refused clone took the journal of an earlier one away")
 	}
-	r.Abort(ticket)
+	r.Settle(ticket, false)
 	r.settled()
 	if len(r.entries(t)) != 0 {
 		t.Error("the journal of a clone that was refused is still there")

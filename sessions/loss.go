@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -58,14 +59,34 @@ func (j *Journal) Losses(id ID, spark SparkID, generation uint64, c Carried) ([]
 	return list, nil
 }
 
-// Told takes the entries of losses out of the journal, once the client knows.
-func (j *Journal) Told(id ID, spark SparkID, list []Loss) {
+// Tell returns what the client of a Spark session must be told that its engine does
+// not have, in words; "" where somebody else has told it. What was told is not told
+// of the next engine again. ErrUnavailable.
+func (j *Journal) Tell(ctx context.Context, s *Session, spark SparkID, c Carried) (string, error) {
+	if j.Carried == nil {
+		return "", nil
+	}
+	first, err := j.Carried.TakeLoss(ctx, s.ID, spark, s.Generation)
+	if err != nil {
+		return "", fmt.Errorf("tell of losses: %w", err)
+	}
+	if !first {
+		return "", nil
+	}
+	list, err := j.Losses(s.ID, spark, s.Generation, c)
+	if err != nil {
+		return "what it was cannot be read any more", nil
+	}
 	for _, l := range list {
 		if l.Seq != 0 {
-			j.Abort(Ticket{session: id, spark: spark, seq: l.Seq})
+			j.Settle(Ticket{session: s.ID, spark: spark, seq: l.Seq}, false)
 		}
 	}
+	return LossText(list, maxLossText), nil
 }
+
+// maxLossText is about how many bytes a client is told.
+const maxLossText = 500
 
 // LossText words the notable ones of losses in one sentence part of at most about
 // max bytes, and says how many more there are.

@@ -163,7 +163,7 @@ type replay struct {
 	session Session
 	spark   SparkID
 	engine  sparkCaller
-	alive   map[string]bool // temporary views that this replay made, in lower case
+	alive   map[string]bool // temporary views by name: made by this replay, or lost
 	done    SparkReplayed
 }
 
@@ -194,9 +194,13 @@ func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error 
 		return nil
 	case e.Drops != "" && !p.alive[e.Drops]:
 		return nil // not one that is here: by this name there may be a lasting view
+	case e.DropsTable && p.done.ServerID == string(p.spark):
+		return nil // on Sail it was a table that was dropped
 	case e.Needs != "" && !p.alive[e.Needs]:
-		p.lose(e, sealed.Seq, "what it changes could not be carried", true)
-		return nil
+		if _, known := p.alive[e.Needs]; known {
+			p.lose(e, sealed.Seq, "what it changes could not be carried", true)
+		}
+		return nil // else it was a lasting view
 	}
 	err := p.do(ctx, e)
 	switch {
@@ -235,7 +239,7 @@ func (p *replay) took(e *Entry) {
 
 func (p *replay) lose(e *Entry, seq uint64, why string, notable bool) {
 	if e.Makes != "" {
-		delete(p.alive, e.Makes)
+		p.alive[e.Makes] = false
 	}
 	p.done.Lost = append(p.done.Lost, Loss{What: e.What, Why: why, Notable: notable, Seq: seq})
 }

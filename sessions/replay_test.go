@@ -239,7 +239,17 @@ func TestReplayTellsWhatIsLost(t *testing.T) {
 		t.Errorf("described %v, %v", lost, err)
 	}
 	// Once told, it is no news to the engine after the next.
-	r.Told(r.session.ID, r.spark, lost[r.spark])
+	carried, err := r.store.Carried(t.Context(), next.ID, next.Generation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := r.Tell(t.Context(), &next, r.spark, carried[r.spark])
+	if err != nil || !strings.HasPrefix(text, "the default catalog (the new engine refuses it: [NO] it may not); temporary view `a` (") {
+		t.Errorf("told %q, %v", text, err)
+	}
+	if text, err = r.Tell(t.Context(), &next, r.spark, carried[r.spark]); err != nil || text != "" {
+		t.Errorf("told twice: %q, %v", text, err)
+	}
 	r.settled()
 	if got := replayOn(t, r, newFakeSpark(t), sessions.Defaults{})[r.spark]; len(got.Lost) != 0 || got.Entries != 1 {
 		t.Errorf("the next engine: %+v", got)
