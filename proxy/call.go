@@ -43,7 +43,8 @@ type call struct {
 	began  time.Time
 	// whole: the engine was given the end of the request, so it may run. Before
 	// that it can't, since the stamp goes out with the end.
-	whole atomic.Bool
+	whole  atomic.Bool
+	ticket atomic.Pointer[sessions.Ticket] // of the journal, nil = the request is not in it
 }
 
 func newCall(r *Router, s stream, m *method) *call {
@@ -152,6 +153,7 @@ func (c *call) Done(st relay.Stats) {
 	c.leave()
 	c.to.meter.leave()
 	c.to.engine.release()
+	c.settle(st)
 	r := c.router
 	c.noteOperation(st)
 	c.to.route.StreamEnded()
@@ -198,8 +200,11 @@ var (
 	errWaited = errors.New("waited for the registry in vain")
 )
 
-// sparkBound is part of stampHost.
-func (c *call) sparkBound(id sessions.SparkID) bool { return c.to.route.Bound(id) }
+// sparkBound is part of stampHost. One whose client has to be told of a loss counts
+// as not known.
+func (c *call) sparkBound(id sessions.SparkID) bool {
+	return c.to.route.Bound(id) && !c.mustTell(id)
+}
 
 // sparkBind is part of stampHost. The stream is held meanwhile.
 func (c *call) sparkBind(id sessions.SparkID, answer func(error)) {
@@ -207,12 +212,7 @@ func (c *call) sparkBind(id sessions.SparkID, answer func(error)) {
 		answer(&refusedError{refusal})
 		return
 	}
-	// A session that is cloned has all from the one it is a clone of.
-	bind := c.router.resolver.Prepare
-	if c.ended {
-		bind = c.router.resolver.Bind
-	}
-	go c.awaitBind(bind, id, answer)
+	go c.awaitBind(id, answer)
 }
 
 // refusedError carries a row of the table as an error.
@@ -220,21 +220,26 @@ type refusedError struct{ row *Refusal }
 
 func (e *refusedError) Error() string { return "refused: " + e.row.Reason }
 
-// bindSpark is Resolver.Bind or Resolver.Prepare.
-type bindSpark func(ctx context.Context, route *sessions.Route, spark sessions.SparkID) error
-
 // awaitBind asks the registry, again and again where it is away and the client
 // cannot repeat the request by itself.
-func (c *call) awaitBind(bind bindSpark, id sessions.SparkID, answer func(error)) {
+func (c *call) awaitBind(id sessions.SparkID, answer func(error)) {
 	r := c.router
 	defer r.holds.leave(c.to.identity)
 	ctx, cancel := r.holds.begin(c.stream, c.method)
 	defer cancel()
-	err := c.method.retry(ctx, func() error { return bind(ctx, c.to.route, id) })
-	if c.method.starts && errors.Is(err, sessions.ErrUnavailable) {
-		err = fmt.Errorf("%w: %w", errWaited, err)
+	err := c.method.retry(ctx, func() error { return r.resolver.Prepare(ctx, c.to.route, id) })
+	if err == nil && c.mustTell(id) {
+		err = c.tell(ctx, id)
 	}
-	answer(err)
+	answer(c.waited(err))
+}
+
+// waited marks that the registry was away for as long as the request may wait.
+func (c *call) waited(err error) error {
+	if c.method.starts && errors.Is(err, sessions.ErrUnavailable) {
+		return fmt.Errorf("%w: %w", errWaited, err)
+	}
+	return err
 }
 
 // resume is part of stampHost.

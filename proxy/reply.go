@@ -25,6 +25,9 @@ const (
 	maxReplyBytes = 4 << 10
 	// maxPart bounds one part of a sentence that comes from outside.
 	maxPart = 100
+	// maxLong bounds a list that withLong puts in; it may be percent-encoded, and
+	// stands in the details once more.
+	maxLong = 600
 	// errorDomain is google.rpc.ErrorInfo.domain.
 	errorDomain = "sconce"
 	// errorClasses names the exception that JVM clients and PySpark raise. Both
@@ -74,6 +77,13 @@ func (r Refusal) WithLog(log string) Refusal {
 		text = ""
 	}
 	r.Message = strings.ReplaceAll(r.Message, "{log}", text)
+	r.grpc, r.plain = nil, nil
+	return r
+}
+
+// withLong is With for one list that may take up to maxLong bytes.
+func (r Refusal) withLong(name, value string) Refusal {
+	r.Message = strings.Replace(r.Message, "{"+name+"}", printableTo(value, maxLong), 1)
 	r.grpc, r.plain = nil, nil
 	return r
 }
@@ -186,14 +196,16 @@ func percentEncode(s string) string {
 }
 
 // printable makes text from outside fit for a sentence: one line, no control or
-// direction characters, no `{`, at most maxPart bytes.
-func printable(s string) string {
+// direction characters, no `{` and no backtick, at most maxPart bytes.
+func printable(s string) string { return printableTo(s, maxPart) }
+
+func printableTo(s string, most int) string {
 	var b strings.Builder
 	for _, c := range s {
 		if c == utf8.RuneError || !unicode.IsPrint(c) || c == '{' || c == '`' {
 			c = '?'
 		}
-		if b.Len()+utf8.RuneLen(c) > maxPart {
+		if b.Len()+utf8.RuneLen(c) > most {
 			b.WriteString("...")
 			break
 		}

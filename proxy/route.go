@@ -68,6 +68,10 @@ type RouterConfig struct {
 	// Uses hears which tokens let a request in, each about once a minute for each
 	// connection. It must not block. nil = nobody wants to know.
 	Uses TokenUses
+	// Journal records what makes the state of Spark sessions; nil = nothing is
+	// recorded. JournalLimits bounds what is kept meanwhile.
+	Journal       Journal
+	JournalLimits JournalLimits
 	// Unstarted remembers operations that no engine saw; nil = in this process.
 	Unstarted Unstarted
 	// Registerer takes the collector; nil = none.
@@ -93,6 +97,7 @@ type Router struct {
 	stamps     stampConfig
 	unstarted  Unstarted
 	uses       TokenUses
+	journal    Journal // nil = none
 	tally      *tally
 	log        *zap.Logger
 	logAt      zapcore.Level
@@ -118,9 +123,12 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 		engines:   engines{dial: cfg.Engines, known: make(map[engineKey]*engine)},
 		methods:   make(map[string]*method),
 		stamps:    stampConfig{MaxMessage: cfg.MaxMessage, NewID: newSparkID},
-		unstarted: cfg.Unstarted, uses: cfg.Uses,
+		unstarted: cfg.Unstarted, uses: cfg.Uses, journal: cfg.Journal,
 		log: cfg.Logger, logAt: cfg.StreamLevel, now: cfg.Now, sweepEvery: cfg.Sweep,
 		boot: strconv.FormatInt(cfg.Now().UnixMilli(), 36),
+	}
+	if cfg.Journal != nil {
+		r.stamps.Captures = cfg.JournalLimits.captures()
 	}
 	methods, err := sparkMethods()
 	if err != nil {

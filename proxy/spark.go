@@ -64,6 +64,12 @@ type Method struct {
 	// no limit may stand in its way: whoever reached one gets below it by these, and a
 	// query that has run is not lost for a rate.
 	Frees bool
+	// State is where to look for what changes the Spark session; nil = the method
+	// changes nothing, or Artifacts is set: then each request does.
+	State     *scanNode
+	Artifacts bool
+	// Tells: it is where a client is told, once, what a new engine does not have.
+	Tells bool
 }
 
 // single says that a request is one message.
@@ -76,14 +82,15 @@ func (m *Method) single() bool { return m.Shape != ClientStream }
 // to them.
 func sparkMethods() (map[string]*Method, error) {
 	methods := make(map[string]*Method)
+	scans := newScans()
 	for _, row := range []struct {
 		Method
 		fields []relay.Field
 	}{
-		{Method: Method{Name: "ExecutePlan", Shape: ServerStream, Follows: true}, fields: []relay.Field{operationField(6), reattachableField()}},
-		{Method: Method{Name: "AnalyzePlan"}},
-		{Method: Method{Name: "Config"}},
-		{Method: Method{Name: "AddArtifacts", Shape: ClientStream}},
+		{Method: Method{Name: "ExecutePlan", Shape: ServerStream, Follows: true, State: scans.plan, Tells: true}, fields: []relay.Field{operationField(6), reattachableField()}},
+		{Method: Method{Name: "AnalyzePlan", Tells: true}},
+		{Method: Method{Name: "Config", State: scans.config}},
+		{Method: Method{Name: "AddArtifacts", Shape: ClientStream, Artifacts: true}},
 		{Method: Method{Name: "ArtifactStatus"}},
 		{Method: Method{Name: "Interrupt", Follows: true, Rests: true, Frees: true}, fields: []relay.Field{operationField(6)}},
 		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true, Frees: true}, fields: []relay.Field{operationField(3)}},

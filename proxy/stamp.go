@@ -52,8 +52,11 @@ type stamp struct {
 	named    bool   // this message has its session_id
 	bound    bool   // the stream's session is bound, bytes may go on
 	ended    bool   // the one message of a single-message method is complete
+	noted    bool   // the journal was asked about the request
 	cloned   bool   // CloneSession: the message has a new_session_id
 	clone    []byte // CloneSession: field 4 to append
+
+	capture capture // of what changes the Spark session
 
 	fault  error         // why the stream was refused
 	asking atomic.Uint32 // askNone, askRunning, askHeld, askAnswered
@@ -73,6 +76,8 @@ type stampConfig struct {
 	// its session_id is complete: they wait in memory. 0: 64 KiB. More than
 	// relay.Limits.Held is of no use.
 	SessionWithin uint64
+	// Captures bounds what is kept for the journal; nil = nothing is.
+	Captures *captureConfig
 	// NewID makes the id of a cloned session where the client names none.
 	NewID func() (sessions.SparkID, error)
 }
@@ -95,6 +100,12 @@ type stampHost interface {
 	// be: answer is called exactly once, from any goroutine, also before
 	// sparkBind returns.
 	sparkBind(id sessions.SparkID, answer func(error))
+	// sparkClone binds the id that the caller's Spark session is about to be cloned
+	// to. Else it is like sparkBind.
+	sparkClone(from, to sessions.SparkID, answer func(error))
+	// record has the journal know of an act that is complete but for its end; it
+	// answers as sparkBind does.
+	record(c *capture, answer func(error))
 	// resume is relay.Stream.Resume. It may be called before the relay has seen
 	// the Hold that it answers.
 	resume()
@@ -115,6 +126,9 @@ func (s *stamp) begin(cfg *stampConfig, user *stampUser, m *Method, host stampHo
 		s.added += newSessionLen
 	}
 	s.follow.Start(m.Schema)
+	if m.State != nil || m.Artifacts {
+		s.capture.cfg = cfg.Captures
+	}
 }
 
 // spark is the session_id of the request, "" if it is not known (yet).
@@ -176,8 +190,8 @@ func (s *stamp) edit(p []byte, end bool, e *relay.Edits) (relay.Verdict, error) 
 		}
 	}
 	if end {
-		if fault := s.finish(e); fault != nil {
-			return relay.Cut, fault
+		if hold, fault := s.finish(e); hold || fault != nil {
+			return relay.Hold, fault
 		}
 	}
 	if !s.bound {
@@ -193,6 +207,7 @@ func (s *stamp) next(p []byte, e *relay.Edits) (int, relay.Event, error) {
 	}
 	p = p[:s.reach(len(p))]
 	n, ev := s.follow.Next(p)
+	s.capture.add(p[:n])
 	e.Keep(n)
 	if ev == relay.EventNone && !s.bound && s.follow.Offset() == s.cfg.within() {
 		return n, ev, faultLate(s.cfg.within())
@@ -224,6 +239,7 @@ func (s *stamp) prefix(p []byte, e *relay.Edits) (int, relay.Event, error) {
 	}
 	s.messages++
 	s.named = false
+	s.capture.begin(s.method.State, s.follow.Length())
 	if n == relay.PrefixLen {
 		s.lengthen(p)
 		e.Keep(n)

@@ -75,6 +75,16 @@ func newDriveOf(t testing.TB, m *Method, cfg stampConfig) *drive {
 
 func (d *drive) sparkBound(id sessions.SparkID) bool { return d.known[id] }
 
+func (d *drive) sparkClone(_, to sessions.SparkID, answer func(error)) {
+	if d.sparkBound(to) {
+		answer(nil)
+		return
+	}
+	d.sparkBind(to, answer)
+}
+
+func (d *drive) record(_ *capture, answer func(error)) { answer(nil) }
+
 func (d *drive) sparkBind(id sessions.SparkID, answer func(error)) {
 	d.asked = append(d.asked, id)
 	d.answer = func() { answer(d.foreign[id]) }

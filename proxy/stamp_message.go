@@ -135,14 +135,26 @@ func (s *stamp) complete(e *relay.Edits) (hold bool, fault error) {
 	case !s.named:
 		return false, faultSession("and this request has none")
 	case !s.method.single():
+		s.capture.end()
 		e.Insert(s.user.tail)
 		return false, nil
 	}
+	s.capture.end()
 	s.ended = true
 	if s.method.Clones {
 		return s.newSession()
 	}
-	return false, nil
+	return s.note()
+}
+
+// note has the journal know of the request, if it changes the session, before the
+// engine has it whole. hold: the journal was asked and has not answered.
+func (s *stamp) note() (hold bool, fault error) {
+	if s.noted || !s.capture.has() {
+		return false, nil
+	}
+	s.noted = true
+	return s.ask(func() { s.host.record(&s.capture, s.hear) })
 }
 
 // newSession binds the id that CloneSession will give to the new session.
@@ -153,7 +165,7 @@ func (s *stamp) newSession() (hold bool, fault error) {
 	}
 	s.clone = protowire.AppendTag(make([]byte, 0, newSessionLen), fieldNewSession, protowire.BytesType)
 	s.clone = protowire.AppendString(s.clone, string(id))
-	return s.bind(id)
+	return s.ask(func() { s.host.sparkClone(s.spark(), id, s.hear) })
 }
 
 func (s *stamp) newSessionID() (sessions.SparkID, error) {
@@ -179,8 +191,13 @@ func (s *stamp) bind(id sessions.SparkID) (hold bool, fault error) {
 		s.bound = true
 		return false, nil
 	}
+	return s.ask(func() { s.host.sparkBind(id, s.hear) })
+}
+
+// ask asks by ask, which has the answer come to hear.
+func (s *stamp) ask(ask func()) (hold bool, fault error) {
 	s.asking.Store(askRunning)
-	s.host.sparkBind(id, s.hear)
+	ask()
 	if s.asking.CompareAndSwap(askRunning, askHeld) {
 		return true, nil
 	}
@@ -208,18 +225,21 @@ func (s *stamp) answered() (hold bool, fault error) {
 	return false, nil
 }
 
-// finish acts on the end of the client's side: all messages must be complete.
-func (s *stamp) finish(e *relay.Edits) error {
+// finish acts on the end of the client's side: all messages must be complete. An
+// upload counts from here on, so this is where the journal is told of it.
+func (s *stamp) finish(e *relay.Edits) (hold bool, fault error) {
 	switch {
 	case s.ended:
 		e.Insert(s.clone)
 		e.Insert(s.user.tail)
 	case s.follow.InMessage():
-		return faultTruncated()
+		return false, faultTruncated()
 	case !s.follow.Between():
-		return faultFraming("it ends inside a message's prefix")
+		return false, faultFraming("it ends inside a message's prefix")
 	case s.messages == 0:
-		return errNoMessage
+		return false, errNoMessage
+	default:
+		return s.note()
 	}
-	return nil
+	return false, nil
 }

@@ -101,6 +101,9 @@ var (
 		Message: "session {session} cannot start ({why}): run `sconce session describe {session}`, then the query again{log}"})
 	refuseSetup = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_SETUP", HTTP: 400,
 		Message: "cluster {cluster} does not take {what} of session {session} ({why}): close it and create a new one, " + anew})
+	refuseStateLost = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_STATE_LOST", HTTP: 400,
+		Message: "the engine of session {session} was started anew, and not all of its state could be brought back: {lost}. " +
+			"This is said once, and nothing of this request ran: make anew what you need, then go on with the same SparkSession"})
 	refuseSessionPending = row(Refusal{Code: codes.Unavailable, Reason: "SESSION_PENDING", RetryAfter: pause, HTTP: 503,
 		Message: "session {session} is still starting: wait, or run `sconce session describe {session}`"})
 	refuseRegistry = row(Refusal{Code: codes.Unavailable, Reason: "REGISTRY_UNAVAILABLE", RetryAfter: pause, HTTP: 503,
@@ -242,7 +245,7 @@ func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refuseHeaders, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
-		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseSetup, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
+		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseSetup, refuseStateLost, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseStreams, refuseRate, refuseArtifacts,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,

@@ -86,7 +86,34 @@ func (r *Resolver) read(ctx context.Context, id ID) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.apply(found[0], bound, asked, true), nil
+	carried, err := r.readCarried(ctx, found[0])
+	if err != nil {
+		return nil, err
+	}
+	return r.apply(found[0], bound, carried, asked, true), nil
+}
+
+// readCarried reads what an engine that is not the session's first began with, once
+// for each generation.
+func (r *Resolver) readCarried(ctx context.Context, s Session) (*generationSparks, error) {
+	if s.State != Active {
+		return nil, nil
+	}
+	e := r.table.get(s.ID)
+	if e == nil && s.EngineGeneration <= 1 {
+		return nil, nil
+	}
+	if e != nil {
+		if _, ok := e.live.sparksOf(s.EngineGeneration); ok {
+			return nil, nil
+		}
+	}
+	carried, err := r.Directory.Carried(ctx, s.ID, s.EngineGeneration)
+	r.note(err)
+	if err != nil {
+		return nil, fmt.Errorf("resolve session %s: %w", s.ID, err)
+	}
+	return &generationSparks{generation: s.EngineGeneration, sparks: sparkRoutes(carried)}, nil
 }
 
 // readBound reads what is bound to a session that comes into the cache. Later
@@ -143,11 +170,11 @@ func (r *Resolver) rememberMissing(id ID) {
 // apply puts a record that was asked for at that time into the cache, unless a
 // newer one is there, and returns what stands then. insert says that a session
 // which is not in the cache comes into it.
-func (r *Resolver) apply(s Session, bound []SparkID, asked time.Duration, insert bool) *snapshot {
+func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, asked time.Duration, insert bool) *snapshot {
 	r.mu.Lock()
 	e := r.known[s.ID]
 	if e == nil {
-		e = r.insert(s, bound, asked, insert)
+		e = r.insert(s, bound, carried, asked, insert)
 		r.mu.Unlock()
 		now := e.snapshot.Load()
 		r.tellRevoked(now)
@@ -159,7 +186,10 @@ func (r *Resolver) apply(s Session, bound []SparkID, asked time.Duration, insert
 		return old
 	}
 	e.confirmed.Store(max(e.confirmed.Load(), int64(asked)))
-	if s.Revision == old.session.Revision {
+	if carried != nil {
+		e.live.carried.Store(carried)
+	}
+	if s.Revision == old.session.Revision && (carried == nil || old.route != nil) {
 		r.mu.Unlock()
 		return old
 	}
@@ -200,8 +230,9 @@ func (r *Resolver) tellRevoked(s *snapshot) {
 
 // insert makes an entry, and keeps it unless it may not or the cache is full of
 // sessions with open streams. Under mu.
-func (r *Resolver) insert(s Session, bound []SparkID, asked time.Duration, keep bool) *entry {
+func (r *Resolver) insert(s Session, bound []SparkID, carried *generationSparks, asked time.Duration, keep bool) *entry {
 	e := &entry{id: s.ID, live: newLive(bound), lastUsed: asked}
+	e.live.carried.Store(carried)
 	e.used.Store(true)
 	e.confirmed.Store(int64(asked))
 	e.snapshot.Store(r.snapshotOf(s, e.live))
@@ -246,7 +277,12 @@ func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
 			snap.err = &FailedError{Session: s.ID, Reason: "its engine is on another machine than this Sconce: operators, see docs/operations.md on launch"}
 			return snap
 		}
-		snap.route = &Route{Session: s, Cluster: cluster.at(s.Engine), live: l}
+		sparks, ok := l.sparksOf(s.EngineGeneration)
+		if !ok { // Lookup reads it: readCarried
+			snap.err = ErrPending
+			return snap
+		}
+		snap.route = &Route{Session: s, Cluster: cluster.at(s.Engine), live: l, sparks: sparks}
 	case Closed:
 		snap.err = ErrClosed
 	case Failed:

@@ -60,7 +60,7 @@ func (r *Resolver) changed(c Change) {
 	case c.State == Closed:
 		s := e.snapshot.Load().session
 		s.State, s.Generation, s.Revision = Closed, c.Generation, c.Revision
-		r.apply(s, nil, r.elapsed(), false)
+		r.apply(s, nil, nil, r.elapsed(), false)
 	case e != nil:
 		r.ask(c.ID)
 	}
@@ -160,7 +160,7 @@ func (r *Resolver) checkBatch(ctx context.Context, ids []ID) bool {
 	}
 	r.note(nil)
 	for _, s := range found {
-		r.apply(s, nil, asked, false)
+		r.apply(s, nil, nil, asked, false)
 	}
 	if lost := len(ids) - len(found); lost > 0 {
 		r.Logger.Error("session registry has lost records: their sessions go on for a while",

@@ -16,6 +16,58 @@ type Route struct {
 	Cluster *Cluster
 
 	live *live
+	// sparks are those that an earlier engine had; nil in the first generation.
+	sparks map[SparkID]*SparkRoute
+}
+
+// SparkRoute is what the data path needs of a Spark session whose engine was
+// replaced. Its nil value is one whose engine is its first.
+type SparkRoute struct {
+	Carried Carried
+
+	told atomic.Bool
+}
+
+// Untold says that the client must be told of what was lost, as far as is known here.
+func (s *SparkRoute) Untold() bool { return s != nil && s.Carried.Notable && !s.told.Load() }
+
+// Told says that the client was told, here or elsewhere.
+func (s *SparkRoute) Told() { s.told.Store(true) }
+
+// ServerID is what the current engine calls the Spark session; "" = what it always
+// was called, or not known.
+func (s *SparkRoute) ServerID() string {
+	if s == nil {
+		return ""
+	}
+	return s.Carried.ServerID
+}
+
+// Spark returns what became of a Spark session when its engine was replaced; nil =
+// nothing, its engine is its first. It takes no lock and allocates nothing.
+func (r *Route) Spark(id SparkID) *SparkRoute {
+	if r.sparks == nil {
+		return nil
+	}
+	return r.sparks[id]
+}
+
+// Carry makes a route whose engine is not the first, for tests and fakes.
+func (r *Route) Carry(carried map[SparkID]Carried) *Route {
+	own := *r
+	own.sparks = sparkRoutes(carried)
+	return &own
+}
+
+func sparkRoutes(carried map[SparkID]Carried) map[SparkID]*SparkRoute {
+	if len(carried) == 0 {
+		return nil
+	}
+	routes := make(map[SparkID]*SparkRoute, len(carried))
+	for id, c := range carried {
+		routes[id] = &SparkRoute{Carried: c}
+	}
+	return routes
 }
 
 // live is what all routes of one session on this replica share.
@@ -26,6 +78,27 @@ type live struct {
 
 	mu    sync.Mutex // held by add
 	bound atomic.Pointer[map[SparkID]struct{}]
+
+	carried atomic.Pointer[generationSparks] // of the newest generation that was read
+}
+
+// generationSparks is what a generation that is not the first began with.
+type generationSparks struct {
+	generation uint64
+	sparks     map[SparkID]*SparkRoute
+}
+
+// sparksOf returns what the generation began with; ok is false where that has not
+// been read.
+func (l *live) sparksOf(generation uint64) (sparks map[SparkID]*SparkRoute, ok bool) {
+	if generation <= 1 {
+		return nil, true
+	}
+	c := l.carried.Load()
+	if c == nil || c.generation != generation {
+		return nil, false
+	}
+	return c.sparks, true
 }
 
 // NewRoute makes a route that no Resolver keeps, for tests and fakes.

@@ -125,6 +125,9 @@ type Session struct {
 	// Engine is the one that it runs on, or ran on last; nil = its cluster is an
 	// address, or it never ran.
 	Engine *Instance
+	// EngineGeneration is the first generation that ran on it: what the engine began
+	// with is known by it.
+	EngineGeneration uint64
 	// IdleAt is when it last became idle.
 	IdleAt time.Time
 	// UsedAt is when it was last used, to some seconds, by the registry's clock.

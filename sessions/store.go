@@ -46,6 +46,9 @@ type Directory interface {
 	// ErrTooManyBound.
 	Bind(ctx context.Context, id ID, spark SparkID) error
 
+	// Carried is CarriedStore.Carried.
+	Carried(ctx context.Context, id ID, generation uint64) (map[SparkID]Carried, error)
+
 	// Watch calls ready once it is sure to hear of every change, then changed for
 	// each, until ctx ends or the connection is lost; what happened meanwhile is
 	// lost too. It always returns an error.

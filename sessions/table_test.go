@@ -92,10 +92,10 @@ func TestOlderRecordReplacesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := Session{ID: "s", State: Pending, Revision: 1}
-	r.apply(s, nil, 0, true)
+	r.apply(s, nil, nil, 0, true)
 	r.changed(Change{ID: "s", State: Closed, Revision: 3})
 	s.State, s.Revision = Active, 2
-	if got := r.apply(s, nil, time.Second, true); got.session.State != Closed || ends != 1 {
+	if got := r.apply(s, nil, nil, time.Second, true); got.session.State != Closed || ends != 1 {
 		t.Errorf("state %s, %d ends", got.session.State, ends)
 	}
 	r.changed(Change{ID: "s", State: Closed, Revision: 3})

@@ -1,6 +1,6 @@
 // Package redisstore keeps the session registry in Redis (6.2 or later, tested with 7.0; a single
-// server, Sentinel or Cluster). It implements sessions.Store and
-// sessions.Directory.
+// server, Sentinel or Cluster). It implements sessions.Store, sessions.Directory,
+// sessions.JournalStore and sessions.CarriedStore.
 //
 // Every key, with the default prefix "sconce". <owner> and <org> stand for
 // hashes of the names, so that no name can break a key:
@@ -14,6 +14,9 @@
 //	sconce:s:{<session>}:lease   string  who wakes it.                          Some seconds after its holder died.
 //	sconce:s:{<session>}:uses    hash    token id -> when it was last used, ms.  As the tokens.
 //	sconce:s:{<session>}:turn:<spark id>  string  who prepares that Spark session.      After a minute.
+//	sconce:s:{<session>}:journal hash    what the state of its Spark sessions consists of: journal.go.  Goes with the close.
+//	sconce:s:{<session>}:parts   hash    the bodies of that, encrypted, in pieces of 256 KiB.           Goes with the close.
+//	sconce:s:{<session>}:carried hash    what of it the engine of this generation has: carried.go.      Goes with the close.
 //	sconce:b:{<spark id>}        string  the session that a Spark id is bound   Expires 31 days after the close of
 //	                                     to; refused to every other.            its session: later than the record.
 //	sconce:o:{<owner>}:names     hash    name -> session, the open ones.        Never; a field goes with the close.

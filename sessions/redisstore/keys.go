@@ -36,6 +36,12 @@ func (k keys) looks() string { return k.prefix + ":looks" }
 
 func (k keys) uses(id sessions.ID) string { return k.session(id) + ":uses" }
 
+func (k keys) journal(id sessions.ID) string { return k.session(id) + ":journal" }
+
+func (k keys) parts(id sessions.ID) string { return k.session(id) + ":parts" }
+
+func (k keys) carried(id sessions.ID) string { return k.session(id) + ":carried" }
+
 func (k keys) binding(spark sessions.SparkID) string { return k.prefix + ":b:{" + string(spark) + "}" }
 
 func (k keys) owner(org, owner string) string { return k.prefix + ":o:{" + tag(org, owner) + "}" }

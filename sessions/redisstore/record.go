@@ -30,7 +30,8 @@ const (
 	fieldClosed     = "closed"
 	fieldRevoked    = "revoked"
 	fieldEngine     = "engine" // an Instance as JSON
-	fieldUsed       = "used"   // by the clock of Redis
+	fieldEngineGen  = "engine_generation"
+	fieldUsed       = "used" // by the clock of Redis
 	fieldIdled      = "idled"
 	fieldStage      = "stage"   // changes without a revision
 	fieldFailure    = "failure" // likewise
@@ -89,7 +90,7 @@ func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
 		Catalog: f[fieldCatalog], Database: f[fieldDatabase], Conf: sessions.Pairs(f[fieldConf]), Labels: sessions.Pairs(f[fieldLabels]),
 		IdleTimeout: d.span(fieldIdleAfter), MaxAge: d.span(fieldMaxAge),
 		Revoked: f[fieldRevoked], UsedAt: d.time(fieldUsed), IdleAt: d.time(fieldIdled), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
-		Engine: d.engine(),
+		Engine: d.engine(), EngineGeneration: d.number(fieldEngineGen),
 	}
 	if d.err != nil {
 		return s, fmt.Errorf("record of session %s: %w", id, d.err)

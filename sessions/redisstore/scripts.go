@@ -87,6 +87,7 @@ return redis.call('HGETALL', KEYS[1])
 //
 //	KEYS[1] record    KEYS[2] the session's set of bound Spark ids
 //	KEYS[3] the session's tokens    KEYS[4] its operations    KEYS[5] its tokens' uses
+//	KEYS[6] to KEYS[8] journal, parts and carried, which end with a close
 //	ARGV[1] session   ARGV[2] state it must be in, "" = any that is not closed
 //	ARGV[3] generation it must have, not compared where ARGV[2] is ""
 //	ARGV[4] new state ARGV[5] reason    ARGV[6] time of the change, ms
@@ -121,7 +122,10 @@ if ARGV[4] == 'active' then
 end
 if ARGV[4] == 'idle' then redis.call('HSET', KEYS[1], 'idled', ARGV[6]) end
 if ARGV[9] ~= '' then
-  if redis.call('HGET', KEYS[1], 'engine') ~= ARGV[9] then redis.call('DEL', KEYS[4]) end
+  if redis.call('HGET', KEYS[1], 'engine') ~= ARGV[9] then
+    redis.call('DEL', KEYS[4])
+    redis.call('HSET', KEYS[1], 'engine_generation', redis.call('HGET', KEYS[1], 'generation'))
+  end
   redis.call('HSET', KEYS[1], 'engine', ARGV[9])
 end
 local revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
@@ -132,6 +136,7 @@ if ARGV[4] == 'closed' then
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
   redis.call('DEL', KEYS[4])
   redis.call('PEXPIRE', KEYS[5], ARGV[7])
+  redis.call('UNLINK', KEYS[6], KEYS[7], KEYS[8])
 end
 local generation = redis.call('HGET', KEYS[1], 'generation')
 redis.call('PUBLISH', ARGV[8], ARGV[1] .. ' ' .. ARGV[4] .. ' ' .. generation .. ' ' .. revision)

@@ -49,6 +49,12 @@ type Config struct {
 	MaxOwned, MaxInOrg int
 	// MaxAudit is about how many entries the audit stream holds. 0 = 100,000.
 	MaxAudit int64
+	// MaxJournal bounds the journal of one Spark session, MaxBlobs the artifacts of
+	// one session, in bytes. 0 = 16 MiB, 64 MiB.
+	MaxJournal, MaxBlobs int
+	// MaxEntries is how many entries the journal of one Spark session may have.
+	// 0 = 4,096.
+	MaxEntries int
 	// Now is the clock; nil = time.Now. Used only to tell old leftovers.
 	Now func() time.Time
 	// Logger; nil = none.
@@ -61,6 +67,9 @@ const (
 	defaultMaxBound = 1024
 	defaultMaxToken = 1000
 	defaultMaxAudit = 100_000
+	defaultJournal  = 16 << 20
+	defaultBlobs    = 64 << 20
+	defaultEntries  = 4096
 	// bindingsOutlive is how much longer than its record a session's bindings
 	// stay, so that none is free while its record could still be read.
 	bindingsOutlive = 24 * time.Hour
@@ -78,6 +87,7 @@ type Store struct {
 	maxOwned int
 	maxInOrg int
 	maxAudit int64
+	journal  journalCaps
 	now      func() time.Time
 	log      *zap.Logger
 }
@@ -90,6 +100,9 @@ var (
 	_ sessions.Turns      = (*Store)(nil)
 	_ sessions.Deadlines  = (*Store)(nil)
 	_ sessions.AuditStore = (*Store)(nil)
+
+	_ sessions.JournalStore = (*Store)(nil)
+	_ sessions.CarriedStore = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.
@@ -109,6 +122,7 @@ func New(c Config) (*Store, error) {
 		maxOwned: c.MaxOwned,
 		maxInOrg: c.MaxInOrg,
 		maxAudit: defaultMaxAudit,
+		journal:  journalCaps{bytes: defaultJournal, blobs: defaultBlobs, entries: defaultEntries},
 		now:      time.Now,
 		log:      zap.NewNop(),
 	}
@@ -127,6 +141,7 @@ func New(c Config) (*Store, error) {
 	if c.MaxAudit > 0 {
 		s.maxAudit = c.MaxAudit
 	}
+	s.journal.set(c)
 	if c.Now != nil {
 		s.now = c.Now
 	}

@@ -23,6 +23,7 @@ func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	t.Helper()
 	c.MaxBound, c.MaxTokens = storetest.MaxBound, storetest.MaxTokens
 	c.MaxOwned, c.MaxInOrg = storetest.MaxOwned, storetest.MaxInOrg
+	c.MaxJournal, c.MaxEntries, c.MaxBlobs = storetest.MaxJournal, storetest.MaxEntries, storetest.MaxBlobs
 	s, err := redisstore.New(c)
 	if err != nil {
 		t.Fatal(err)

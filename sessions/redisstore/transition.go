@@ -24,7 +24,11 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	if err != nil {
 		return sessions.Session{}, err
 	}
-	got, err := transition.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.bound(id), s.keys.tokens(id), s.keys.operations(id), s.keys.uses(id)},
+	keys := []string{
+		s.keys.session(id), s.keys.bound(id), s.keys.tokens(id), s.keys.operations(id), s.keys.uses(id),
+		s.keys.journal(id), s.keys.parts(id), s.keys.carried(id),
+	}
+	got, err := transition.Run(ctx, s.rdb, keys,
 		string(id), string(t.From), t.Generation, string(t.To), t.Reason, t.At.UnixMilli(),
 		s.keep.Milliseconds(), s.keys.changes(), engine, t.Unused.Milliseconds(), t.Skew.Milliseconds(), operationsKept.Milliseconds()).Slice()
 	if err != nil {

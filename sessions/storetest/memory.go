@@ -25,6 +25,7 @@ type Memory struct {
 	turns    map[sessions.SparkID]turn
 	due      map[sessions.ID]time.Time
 	limits   [2]int // open sessions of an owner, of an organisation; 0 = no limit
+	journals map[sessions.ID]*memoryJournal
 	watchers map[*watcher]struct{}
 	engines  engines
 
@@ -49,6 +50,7 @@ func NewMemory() *Memory {
 		tokens:   map[sessions.ID][]sessions.Token{},
 		turns:    map[sessions.SparkID]turn{},
 		due:      map[sessions.ID]time.Time{},
+		journals: map[sessions.ID]*memoryJournal{},
 		watchers: map[*watcher]struct{}{},
 		engines:  newEngines(),
 	}
@@ -246,6 +248,7 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 	if t.Engine != nil {
 		if s.Engine == nil || s.Engine.ID != t.Engine.ID {
 			delete(m.engines.running, id)
+			s.EngineGeneration = s.Generation
 		}
 		s.Engine = t.Engine
 	}
@@ -253,6 +256,7 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 		s.ClosedAt = t.At
 		delete(m.engines.running, id)
 		delete(m.due, id)
+		delete(m.journals, id)
 	}
 	m.records[id] = s
 	return s, nil

@@ -21,14 +21,17 @@ type Registry interface {
 	sessions.WakeStore
 	sessions.Turns
 	sessions.Deadlines
+	sessions.JournalStore
+	sessions.CarriedStore
 }
 
 // MaxBound is how many Spark session ids a session may have in the registry that
 // the suite is given.
 const MaxBound = 3
 
-// Run runs the suite. open returns a registry with MaxBound, MaxTokens, MaxOwned and
-// MaxInOrg; all that it returns in one test share their data, as the replicas of Sconce do.
+// Run runs the suite. open returns a registry with MaxBound, MaxTokens, MaxOwned,
+// MaxInOrg, MaxJournal, MaxEntries and MaxBlobs; all that it returns in one test share
+// their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
 		"Create":                 testCreate,
@@ -79,6 +82,13 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"NewEngineNoOperations":  testNewEngineNoOperations,
 		"Schedule":               testSchedule,
 		"Stage":                  testStage,
+		"JournalOrder":           testJournalOrder,
+		"JournalSlots":           testJournalSlots,
+		"JournalCaps":            testJournalCaps,
+		"JournalEndsWithClose":   testJournalEndsWithClose,
+		"JournalRace":            testJournalRace,
+		"Blobs":                  testBlobs,
+		"Carried":                testCarried,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -28,6 +28,101 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type CompressionCodec int32
+
+const (
+	CompressionCodec_COMPRESSION_CODEC_UNSPECIFIED CompressionCodec = 0
+	CompressionCodec_COMPRESSION_CODEC_ZSTD        CompressionCodec = 1
+)
+
+// Enum value maps for CompressionCodec.
+var (
+	CompressionCodec_name = map[int32]string{
+		0: "COMPRESSION_CODEC_UNSPECIFIED",
+		1: "COMPRESSION_CODEC_ZSTD",
+	}
+	CompressionCodec_value = map[string]int32{
+		"COMPRESSION_CODEC_UNSPECIFIED": 0,
+		"COMPRESSION_CODEC_ZSTD":        1,
+	}
+)
+
+func (x CompressionCodec) Enum() *CompressionCodec {
+	p := new(CompressionCodec)
+	*p = x
+	return p
+}
+
+func (x CompressionCodec) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CompressionCodec) Descriptor() protoreflect.EnumDescriptor {
+	return file_spark_connect_base_proto_enumTypes[0].Descriptor()
+}
+
+func (CompressionCodec) Type() protoreflect.EnumType {
+	return &file_spark_connect_base_proto_enumTypes[0]
+}
+
+func (x CompressionCodec) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CompressionCodec.Descriptor instead.
+func (CompressionCodec) EnumDescriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{0}
+}
+
+type Plan_CompressedOperation_OpType int32
+
+const (
+	Plan_CompressedOperation_OP_TYPE_UNSPECIFIED Plan_CompressedOperation_OpType = 0
+	Plan_CompressedOperation_OP_TYPE_RELATION    Plan_CompressedOperation_OpType = 1
+	Plan_CompressedOperation_OP_TYPE_COMMAND     Plan_CompressedOperation_OpType = 2
+)
+
+// Enum value maps for Plan_CompressedOperation_OpType.
+var (
+	Plan_CompressedOperation_OpType_name = map[int32]string{
+		0: "OP_TYPE_UNSPECIFIED",
+		1: "OP_TYPE_RELATION",
+		2: "OP_TYPE_COMMAND",
+	}
+	Plan_CompressedOperation_OpType_value = map[string]int32{
+		"OP_TYPE_UNSPECIFIED": 0,
+		"OP_TYPE_RELATION":    1,
+		"OP_TYPE_COMMAND":     2,
+	}
+)
+
+func (x Plan_CompressedOperation_OpType) Enum() *Plan_CompressedOperation_OpType {
+	p := new(Plan_CompressedOperation_OpType)
+	*p = x
+	return p
+}
+
+func (x Plan_CompressedOperation_OpType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Plan_CompressedOperation_OpType) Descriptor() protoreflect.EnumDescriptor {
+	return file_spark_connect_base_proto_enumTypes[1].Descriptor()
+}
+
+func (Plan_CompressedOperation_OpType) Type() protoreflect.EnumType {
+	return &file_spark_connect_base_proto_enumTypes[1]
+}
+
+func (x Plan_CompressedOperation_OpType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Plan_CompressedOperation_OpType.Descriptor instead.
+func (Plan_CompressedOperation_OpType) EnumDescriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{1, 0, 0}
+}
+
 type InterruptRequest_InterruptType int32
 
 const (
@@ -64,11 +159,11 @@ func (x InterruptRequest_InterruptType) String() string {
 }
 
 func (InterruptRequest_InterruptType) Descriptor() protoreflect.EnumDescriptor {
-	return file_spark_connect_base_proto_enumTypes[0].Descriptor()
+	return file_spark_connect_base_proto_enumTypes[2].Descriptor()
 }
 
 func (InterruptRequest_InterruptType) Type() protoreflect.EnumType {
-	return &file_spark_connect_base_proto_enumTypes[0]
+	return &file_spark_connect_base_proto_enumTypes[2]
 }
 
 func (x InterruptRequest_InterruptType) Number() protoreflect.EnumNumber {
@@ -77,7 +172,7 @@ func (x InterruptRequest_InterruptType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InterruptRequest_InterruptType.Descriptor instead.
 func (InterruptRequest_InterruptType) EnumDescriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{22, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{35, 0}
 }
 
 type GetStatusResponse_OperationStatus_OperationState int32
@@ -125,11 +220,11 @@ func (x GetStatusResponse_OperationStatus_OperationState) String() string {
 }
 
 func (GetStatusResponse_OperationStatus_OperationState) Descriptor() protoreflect.EnumDescriptor {
-	return file_spark_connect_base_proto_enumTypes[1].Descriptor()
+	return file_spark_connect_base_proto_enumTypes[3].Descriptor()
 }
 
 func (GetStatusResponse_OperationStatus_OperationState) Type() protoreflect.EnumType {
-	return &file_spark_connect_base_proto_enumTypes[1]
+	return &file_spark_connect_base_proto_enumTypes[3]
 }
 
 func (x GetStatusResponse_OperationStatus_OperationState) Number() protoreflect.EnumNumber {
@@ -138,7 +233,7 @@ func (x GetStatusResponse_OperationStatus_OperationState) Number() protoreflect.
 
 // Deprecated: Use GetStatusResponse_OperationStatus_OperationState.Descriptor instead.
 func (GetStatusResponse_OperationStatus_OperationState) EnumDescriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{34, 0, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{47, 0, 0}
 }
 
 // Who the client says it is. Sconce stamps user_id with the token's subject.
@@ -200,6 +295,7 @@ type Plan struct {
 	//
 	//	*Plan_Root
 	//	*Plan_Command
+	//	*Plan_CompressedOperation_
 	OpType        isPlan_OpType `protobuf_oneof:"op_type"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -260,6 +356,15 @@ func (x *Plan) GetCommand() *Command {
 	return nil
 }
 
+func (x *Plan) GetCompressedOperation() *Plan_CompressedOperation {
+	if x != nil {
+		if x, ok := x.OpType.(*Plan_CompressedOperation_); ok {
+			return x.CompressedOperation
+		}
+	}
+	return nil
+}
+
 type isPlan_OpType interface {
 	isPlan_OpType()
 }
@@ -272,16 +377,24 @@ type Plan_Command struct {
 	Command *Command `protobuf:"bytes,2,opt,name=command,proto3,oneof"`
 }
 
+type Plan_CompressedOperation_ struct {
+	CompressedOperation *Plan_CompressedOperation `protobuf:"bytes,3,opt,name=compressed_operation,json=compressedOperation,proto3,oneof"`
+}
+
 func (*Plan_Root) isPlan_OpType() {}
 
 func (*Plan_Command) isPlan_OpType() {}
 
+func (*Plan_CompressedOperation_) isPlan_OpType() {}
+
 type Relation struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Common *RelationCommon        `protobuf:"bytes,1,opt,name=common,proto3" json:"common,omitempty"`
 	// Types that are valid to be assigned to RelType:
 	//
 	//	*Relation_Sql
 	//	*Relation_Range
+	//	*Relation_WithRelations
 	//	*Relation_Catalog
 	RelType       isRelation_RelType `protobuf_oneof:"rel_type"`
 	unknownFields protoimpl.UnknownFields
@@ -318,6 +431,13 @@ func (*Relation) Descriptor() ([]byte, []int) {
 	return file_spark_connect_base_proto_rawDescGZIP(), []int{2}
 }
 
+func (x *Relation) GetCommon() *RelationCommon {
+	if x != nil {
+		return x.Common
+	}
+	return nil
+}
+
 func (x *Relation) GetRelType() isRelation_RelType {
 	if x != nil {
 		return x.RelType
@@ -338,6 +458,15 @@ func (x *Relation) GetRange() *Range {
 	if x != nil {
 		if x, ok := x.RelType.(*Relation_Range); ok {
 			return x.Range
+		}
+	}
+	return nil
+}
+
+func (x *Relation) GetWithRelations() *WithRelations {
+	if x != nil {
+		if x, ok := x.RelType.(*Relation_WithRelations); ok {
+			return x.WithRelations
 		}
 	}
 	return nil
@@ -364,6 +493,10 @@ type Relation_Range struct {
 	Range *Range `protobuf:"bytes,15,opt,name=range,proto3,oneof"`
 }
 
+type Relation_WithRelations struct {
+	WithRelations *WithRelations `protobuf:"bytes,41,opt,name=with_relations,json=withRelations,proto3,oneof"`
+}
+
 type Relation_Catalog struct {
 	Catalog *Catalog `protobuf:"bytes,200,opt,name=catalog,proto3,oneof"`
 }
@@ -372,14 +505,115 @@ func (*Relation_Sql) isRelation_RelType() {}
 
 func (*Relation_Range) isRelation_RelType() {}
 
+func (*Relation_WithRelations) isRelation_RelType() {}
+
 func (*Relation_Catalog) isRelation_RelType() {}
 
-// Of Spark's calls of the catalog, those that choose where a session stands.
+type RelationCommon struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PlanId        *int64                 `protobuf:"varint,2,opt,name=plan_id,json=planId,proto3,oneof" json:"plan_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelationCommon) Reset() {
+	*x = RelationCommon{}
+	mi := &file_spark_connect_base_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelationCommon) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelationCommon) ProtoMessage() {}
+
+func (x *RelationCommon) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelationCommon.ProtoReflect.Descriptor instead.
+func (*RelationCommon) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RelationCommon) GetPlanId() int64 {
+	if x != nil && x.PlanId != nil {
+		return *x.PlanId
+	}
+	return 0
+}
+
+type WithRelations struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Root          *Relation              `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
+	References    []*Relation            `protobuf:"bytes,2,rep,name=references,proto3" json:"references,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithRelations) Reset() {
+	*x = WithRelations{}
+	mi := &file_spark_connect_base_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithRelations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithRelations) ProtoMessage() {}
+
+func (x *WithRelations) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithRelations.ProtoReflect.Descriptor instead.
+func (*WithRelations) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WithRelations) GetRoot() *Relation {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *WithRelations) GetReferences() []*Relation {
+	if x != nil {
+		return x.References
+	}
+	return nil
+}
+
+// Of the catalog, what changes a session.
 type Catalog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to CatType:
 	//
 	//	*Catalog_SetCurrentDatabase
+	//	*Catalog_DropTempView
+	//	*Catalog_DropGlobalTempView
+	//	*Catalog_CacheTable
 	//	*Catalog_SetCurrentCatalog
 	CatType       isCatalog_CatType `protobuf_oneof:"cat_type"`
 	unknownFields protoimpl.UnknownFields
@@ -388,7 +622,7 @@ type Catalog struct {
 
 func (x *Catalog) Reset() {
 	*x = Catalog{}
-	mi := &file_spark_connect_base_proto_msgTypes[3]
+	mi := &file_spark_connect_base_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +634,7 @@ func (x *Catalog) String() string {
 func (*Catalog) ProtoMessage() {}
 
 func (x *Catalog) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[3]
+	mi := &file_spark_connect_base_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +647,7 @@ func (x *Catalog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalog.ProtoReflect.Descriptor instead.
 func (*Catalog) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Catalog) GetCatType() isCatalog_CatType {
@@ -427,6 +661,33 @@ func (x *Catalog) GetSetCurrentDatabase() *SetCurrentDatabase {
 	if x != nil {
 		if x, ok := x.CatType.(*Catalog_SetCurrentDatabase); ok {
 			return x.SetCurrentDatabase
+		}
+	}
+	return nil
+}
+
+func (x *Catalog) GetDropTempView() *DropTempView {
+	if x != nil {
+		if x, ok := x.CatType.(*Catalog_DropTempView); ok {
+			return x.DropTempView
+		}
+	}
+	return nil
+}
+
+func (x *Catalog) GetDropGlobalTempView() *DropGlobalTempView {
+	if x != nil {
+		if x, ok := x.CatType.(*Catalog_DropGlobalTempView); ok {
+			return x.DropGlobalTempView
+		}
+	}
+	return nil
+}
+
+func (x *Catalog) GetCacheTable() *CacheTable {
+	if x != nil {
+		if x, ok := x.CatType.(*Catalog_CacheTable); ok {
+			return x.CacheTable
 		}
 	}
 	return nil
@@ -449,11 +710,29 @@ type Catalog_SetCurrentDatabase struct {
 	SetCurrentDatabase *SetCurrentDatabase `protobuf:"bytes,2,opt,name=set_current_database,json=setCurrentDatabase,proto3,oneof"`
 }
 
+type Catalog_DropTempView struct {
+	DropTempView *DropTempView `protobuf:"bytes,15,opt,name=drop_temp_view,json=dropTempView,proto3,oneof"`
+}
+
+type Catalog_DropGlobalTempView struct {
+	DropGlobalTempView *DropGlobalTempView `protobuf:"bytes,16,opt,name=drop_global_temp_view,json=dropGlobalTempView,proto3,oneof"`
+}
+
+type Catalog_CacheTable struct {
+	CacheTable *CacheTable `protobuf:"bytes,19,opt,name=cache_table,json=cacheTable,proto3,oneof"`
+}
+
 type Catalog_SetCurrentCatalog struct {
 	SetCurrentCatalog *SetCurrentCatalog `protobuf:"bytes,25,opt,name=set_current_catalog,json=setCurrentCatalog,proto3,oneof"`
 }
 
 func (*Catalog_SetCurrentDatabase) isCatalog_CatType() {}
+
+func (*Catalog_DropTempView) isCatalog_CatType() {}
+
+func (*Catalog_DropGlobalTempView) isCatalog_CatType() {}
+
+func (*Catalog_CacheTable) isCatalog_CatType() {}
 
 func (*Catalog_SetCurrentCatalog) isCatalog_CatType() {}
 
@@ -466,7 +745,7 @@ type SetCurrentDatabase struct {
 
 func (x *SetCurrentDatabase) Reset() {
 	*x = SetCurrentDatabase{}
-	mi := &file_spark_connect_base_proto_msgTypes[4]
+	mi := &file_spark_connect_base_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +757,7 @@ func (x *SetCurrentDatabase) String() string {
 func (*SetCurrentDatabase) ProtoMessage() {}
 
 func (x *SetCurrentDatabase) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[4]
+	mi := &file_spark_connect_base_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,12 +770,144 @@ func (x *SetCurrentDatabase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetCurrentDatabase.ProtoReflect.Descriptor instead.
 func (*SetCurrentDatabase) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{4}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SetCurrentDatabase) GetDbName() string {
 	if x != nil {
 		return x.DbName
+	}
+	return ""
+}
+
+type DropTempView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ViewName      string                 `protobuf:"bytes,1,opt,name=view_name,json=viewName,proto3" json:"view_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropTempView) Reset() {
+	*x = DropTempView{}
+	mi := &file_spark_connect_base_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropTempView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropTempView) ProtoMessage() {}
+
+func (x *DropTempView) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropTempView.ProtoReflect.Descriptor instead.
+func (*DropTempView) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DropTempView) GetViewName() string {
+	if x != nil {
+		return x.ViewName
+	}
+	return ""
+}
+
+type DropGlobalTempView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ViewName      string                 `protobuf:"bytes,1,opt,name=view_name,json=viewName,proto3" json:"view_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropGlobalTempView) Reset() {
+	*x = DropGlobalTempView{}
+	mi := &file_spark_connect_base_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropGlobalTempView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropGlobalTempView) ProtoMessage() {}
+
+func (x *DropGlobalTempView) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropGlobalTempView.ProtoReflect.Descriptor instead.
+func (*DropGlobalTempView) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DropGlobalTempView) GetViewName() string {
+	if x != nil {
+		return x.ViewName
+	}
+	return ""
+}
+
+type CacheTable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TableName     string                 `protobuf:"bytes,1,opt,name=table_name,json=tableName,proto3" json:"table_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheTable) Reset() {
+	*x = CacheTable{}
+	mi := &file_spark_connect_base_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheTable) ProtoMessage() {}
+
+func (x *CacheTable) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheTable.ProtoReflect.Descriptor instead.
+func (*CacheTable) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CacheTable) GetTableName() string {
+	if x != nil {
+		return x.TableName
 	}
 	return ""
 }
@@ -510,7 +921,7 @@ type SetCurrentCatalog struct {
 
 func (x *SetCurrentCatalog) Reset() {
 	*x = SetCurrentCatalog{}
-	mi := &file_spark_connect_base_proto_msgTypes[5]
+	mi := &file_spark_connect_base_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +933,7 @@ func (x *SetCurrentCatalog) String() string {
 func (*SetCurrentCatalog) ProtoMessage() {}
 
 func (x *SetCurrentCatalog) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[5]
+	mi := &file_spark_connect_base_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +946,7 @@ func (x *SetCurrentCatalog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetCurrentCatalog.ProtoReflect.Descriptor instead.
 func (*SetCurrentCatalog) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{5}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetCurrentCatalog) GetCatalogName() string {
@@ -554,7 +965,7 @@ type SQL struct {
 
 func (x *SQL) Reset() {
 	*x = SQL{}
-	mi := &file_spark_connect_base_proto_msgTypes[6]
+	mi := &file_spark_connect_base_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +977,7 @@ func (x *SQL) String() string {
 func (*SQL) ProtoMessage() {}
 
 func (x *SQL) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[6]
+	mi := &file_spark_connect_base_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +990,7 @@ func (x *SQL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SQL.ProtoReflect.Descriptor instead.
 func (*SQL) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{6}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SQL) GetQuery() string {
@@ -601,7 +1012,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_spark_connect_base_proto_msgTypes[7]
+	mi := &file_spark_connect_base_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +1024,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[7]
+	mi := &file_spark_connect_base_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +1037,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{7}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Range) GetStart() int64 {
@@ -661,7 +1072,15 @@ type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to CommandType:
 	//
+	//	*Command_RegisterFunction
+	//	*Command_CreateDataframeView
 	//	*Command_SqlCommand
+	//	*Command_WriteStreamOperationStart
+	//	*Command_RegisterTableFunction
+	//	*Command_StreamingQueryListenerBusCommand
+	//	*Command_RegisterDataSource
+	//	*Command_CheckpointCommand
+	//	*Command_MlCommand
 	CommandType   isCommand_CommandType `protobuf_oneof:"command_type"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -669,7 +1088,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_spark_connect_base_proto_msgTypes[8]
+	mi := &file_spark_connect_base_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +1100,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[8]
+	mi := &file_spark_connect_base_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,12 +1113,30 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{8}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Command) GetCommandType() isCommand_CommandType {
 	if x != nil {
 		return x.CommandType
+	}
+	return nil
+}
+
+func (x *Command) GetRegisterFunction() *CommonInlineUserDefinedFunction {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_RegisterFunction); ok {
+			return x.RegisterFunction
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCreateDataframeView() *CreateDataFrameViewCommand {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_CreateDataframeView); ok {
+			return x.CreateDataframeView
+		}
 	}
 	return nil
 }
@@ -713,15 +1150,478 @@ func (x *Command) GetSqlCommand() *SqlCommand {
 	return nil
 }
 
+func (x *Command) GetWriteStreamOperationStart() *WriteStreamOperationStart {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_WriteStreamOperationStart); ok {
+			return x.WriteStreamOperationStart
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRegisterTableFunction() *CommonInlineUserDefinedTableFunction {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_RegisterTableFunction); ok {
+			return x.RegisterTableFunction
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStreamingQueryListenerBusCommand() *StreamingQueryListenerBusCommand {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_StreamingQueryListenerBusCommand); ok {
+			return x.StreamingQueryListenerBusCommand
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRegisterDataSource() *CommonInlineUserDefinedDataSource {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_RegisterDataSource); ok {
+			return x.RegisterDataSource
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCheckpointCommand() *CheckpointCommand {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_CheckpointCommand); ok {
+			return x.CheckpointCommand
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetMlCommand() *MlCommand {
+	if x != nil {
+		if x, ok := x.CommandType.(*Command_MlCommand); ok {
+			return x.MlCommand
+		}
+	}
+	return nil
+}
+
 type isCommand_CommandType interface {
 	isCommand_CommandType()
+}
+
+type Command_RegisterFunction struct {
+	RegisterFunction *CommonInlineUserDefinedFunction `protobuf:"bytes,1,opt,name=register_function,json=registerFunction,proto3,oneof"`
+}
+
+type Command_CreateDataframeView struct {
+	CreateDataframeView *CreateDataFrameViewCommand `protobuf:"bytes,3,opt,name=create_dataframe_view,json=createDataframeView,proto3,oneof"`
 }
 
 type Command_SqlCommand struct {
 	SqlCommand *SqlCommand `protobuf:"bytes,5,opt,name=sql_command,json=sqlCommand,proto3,oneof"`
 }
 
+type Command_WriteStreamOperationStart struct {
+	WriteStreamOperationStart *WriteStreamOperationStart `protobuf:"bytes,6,opt,name=write_stream_operation_start,json=writeStreamOperationStart,proto3,oneof"`
+}
+
+type Command_RegisterTableFunction struct {
+	RegisterTableFunction *CommonInlineUserDefinedTableFunction `protobuf:"bytes,10,opt,name=register_table_function,json=registerTableFunction,proto3,oneof"`
+}
+
+type Command_StreamingQueryListenerBusCommand struct {
+	StreamingQueryListenerBusCommand *StreamingQueryListenerBusCommand `protobuf:"bytes,11,opt,name=streaming_query_listener_bus_command,json=streamingQueryListenerBusCommand,proto3,oneof"`
+}
+
+type Command_RegisterDataSource struct {
+	RegisterDataSource *CommonInlineUserDefinedDataSource `protobuf:"bytes,12,opt,name=register_data_source,json=registerDataSource,proto3,oneof"`
+}
+
+type Command_CheckpointCommand struct {
+	CheckpointCommand *CheckpointCommand `protobuf:"bytes,14,opt,name=checkpoint_command,json=checkpointCommand,proto3,oneof"`
+}
+
+type Command_MlCommand struct {
+	MlCommand *MlCommand `protobuf:"bytes,17,opt,name=ml_command,json=mlCommand,proto3,oneof"`
+}
+
+func (*Command_RegisterFunction) isCommand_CommandType() {}
+
+func (*Command_CreateDataframeView) isCommand_CommandType() {}
+
 func (*Command_SqlCommand) isCommand_CommandType() {}
+
+func (*Command_WriteStreamOperationStart) isCommand_CommandType() {}
+
+func (*Command_RegisterTableFunction) isCommand_CommandType() {}
+
+func (*Command_StreamingQueryListenerBusCommand) isCommand_CommandType() {}
+
+func (*Command_RegisterDataSource) isCommand_CommandType() {}
+
+func (*Command_CheckpointCommand) isCommand_CommandType() {}
+
+func (*Command_MlCommand) isCommand_CommandType() {}
+
+// Of these commands, what names their subject.
+type CommonInlineUserDefinedFunction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FunctionName  string                 `protobuf:"bytes,1,opt,name=function_name,json=functionName,proto3" json:"function_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommonInlineUserDefinedFunction) Reset() {
+	*x = CommonInlineUserDefinedFunction{}
+	mi := &file_spark_connect_base_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommonInlineUserDefinedFunction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommonInlineUserDefinedFunction) ProtoMessage() {}
+
+func (x *CommonInlineUserDefinedFunction) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommonInlineUserDefinedFunction.ProtoReflect.Descriptor instead.
+func (*CommonInlineUserDefinedFunction) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CommonInlineUserDefinedFunction) GetFunctionName() string {
+	if x != nil {
+		return x.FunctionName
+	}
+	return ""
+}
+
+type CommonInlineUserDefinedTableFunction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FunctionName  string                 `protobuf:"bytes,1,opt,name=function_name,json=functionName,proto3" json:"function_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommonInlineUserDefinedTableFunction) Reset() {
+	*x = CommonInlineUserDefinedTableFunction{}
+	mi := &file_spark_connect_base_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommonInlineUserDefinedTableFunction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommonInlineUserDefinedTableFunction) ProtoMessage() {}
+
+func (x *CommonInlineUserDefinedTableFunction) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommonInlineUserDefinedTableFunction.ProtoReflect.Descriptor instead.
+func (*CommonInlineUserDefinedTableFunction) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CommonInlineUserDefinedTableFunction) GetFunctionName() string {
+	if x != nil {
+		return x.FunctionName
+	}
+	return ""
+}
+
+type CommonInlineUserDefinedDataSource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommonInlineUserDefinedDataSource) Reset() {
+	*x = CommonInlineUserDefinedDataSource{}
+	mi := &file_spark_connect_base_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommonInlineUserDefinedDataSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommonInlineUserDefinedDataSource) ProtoMessage() {}
+
+func (x *CommonInlineUserDefinedDataSource) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommonInlineUserDefinedDataSource.ProtoReflect.Descriptor instead.
+func (*CommonInlineUserDefinedDataSource) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CommonInlineUserDefinedDataSource) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type CreateDataFrameViewCommand struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Input         *Relation              `protobuf:"bytes,1,opt,name=input,proto3" json:"input,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	IsGlobal      bool                   `protobuf:"varint,3,opt,name=is_global,json=isGlobal,proto3" json:"is_global,omitempty"`
+	Replace       bool                   `protobuf:"varint,4,opt,name=replace,proto3" json:"replace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateDataFrameViewCommand) Reset() {
+	*x = CreateDataFrameViewCommand{}
+	mi := &file_spark_connect_base_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateDataFrameViewCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateDataFrameViewCommand) ProtoMessage() {}
+
+func (x *CreateDataFrameViewCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateDataFrameViewCommand.ProtoReflect.Descriptor instead.
+func (*CreateDataFrameViewCommand) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CreateDataFrameViewCommand) GetInput() *Relation {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *CreateDataFrameViewCommand) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateDataFrameViewCommand) GetIsGlobal() bool {
+	if x != nil {
+		return x.IsGlobal
+	}
+	return false
+}
+
+func (x *CreateDataFrameViewCommand) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+type WriteStreamOperationStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	QueryName     string                 `protobuf:"bytes,10,opt,name=query_name,json=queryName,proto3" json:"query_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteStreamOperationStart) Reset() {
+	*x = WriteStreamOperationStart{}
+	mi := &file_spark_connect_base_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteStreamOperationStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteStreamOperationStart) ProtoMessage() {}
+
+func (x *WriteStreamOperationStart) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteStreamOperationStart.ProtoReflect.Descriptor instead.
+func (*WriteStreamOperationStart) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *WriteStreamOperationStart) GetQueryName() string {
+	if x != nil {
+		return x.QueryName
+	}
+	return ""
+}
+
+type StreamingQueryListenerBusCommand struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	AddListenerBusListener *bool                  `protobuf:"varint,1,opt,name=add_listener_bus_listener,json=addListenerBusListener,proto3,oneof" json:"add_listener_bus_listener,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *StreamingQueryListenerBusCommand) Reset() {
+	*x = StreamingQueryListenerBusCommand{}
+	mi := &file_spark_connect_base_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamingQueryListenerBusCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamingQueryListenerBusCommand) ProtoMessage() {}
+
+func (x *StreamingQueryListenerBusCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamingQueryListenerBusCommand.ProtoReflect.Descriptor instead.
+func (*StreamingQueryListenerBusCommand) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *StreamingQueryListenerBusCommand) GetAddListenerBusListener() bool {
+	if x != nil && x.AddListenerBusListener != nil {
+		return *x.AddListenerBusListener
+	}
+	return false
+}
+
+type CheckpointCommand struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointCommand) Reset() {
+	*x = CheckpointCommand{}
+	mi := &file_spark_connect_base_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointCommand) ProtoMessage() {}
+
+func (x *CheckpointCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointCommand.ProtoReflect.Descriptor instead.
+func (*CheckpointCommand) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{20}
+}
+
+type MlCommand struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MlCommand) Reset() {
+	*x = MlCommand{}
+	mi := &file_spark_connect_base_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MlCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MlCommand) ProtoMessage() {}
+
+func (x *MlCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MlCommand.ProtoReflect.Descriptor instead.
+func (*MlCommand) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{21}
+}
 
 type SqlCommand struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -733,7 +1633,7 @@ type SqlCommand struct {
 
 func (x *SqlCommand) Reset() {
 	*x = SqlCommand{}
-	mi := &file_spark_connect_base_proto_msgTypes[9]
+	mi := &file_spark_connect_base_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +1645,7 @@ func (x *SqlCommand) String() string {
 func (*SqlCommand) ProtoMessage() {}
 
 func (x *SqlCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[9]
+	mi := &file_spark_connect_base_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +1658,7 @@ func (x *SqlCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SqlCommand.ProtoReflect.Descriptor instead.
 func (*SqlCommand) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{9}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SqlCommand) GetSql() string {
@@ -791,7 +1691,7 @@ type ExecutePlanRequest struct {
 
 func (x *ExecutePlanRequest) Reset() {
 	*x = ExecutePlanRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[10]
+	mi := &file_spark_connect_base_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1703,7 @@ func (x *ExecutePlanRequest) String() string {
 func (*ExecutePlanRequest) ProtoMessage() {}
 
 func (x *ExecutePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[10]
+	mi := &file_spark_connect_base_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1716,7 @@ func (x *ExecutePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanRequest.ProtoReflect.Descriptor instead.
 func (*ExecutePlanRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{10}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExecutePlanRequest) GetSessionId() string {
@@ -884,7 +1784,7 @@ type ReattachOptions struct {
 
 func (x *ReattachOptions) Reset() {
 	*x = ReattachOptions{}
-	mi := &file_spark_connect_base_proto_msgTypes[11]
+	mi := &file_spark_connect_base_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1796,7 @@ func (x *ReattachOptions) String() string {
 func (*ReattachOptions) ProtoMessage() {}
 
 func (x *ReattachOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[11]
+	mi := &file_spark_connect_base_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1809,7 @@ func (x *ReattachOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReattachOptions.ProtoReflect.Descriptor instead.
 func (*ReattachOptions) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{11}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReattachOptions) GetReattachable() bool {
@@ -938,7 +1838,7 @@ type ExecutePlanResponse struct {
 
 func (x *ExecutePlanResponse) Reset() {
 	*x = ExecutePlanResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[12]
+	mi := &file_spark_connect_base_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1850,7 @@ func (x *ExecutePlanResponse) String() string {
 func (*ExecutePlanResponse) ProtoMessage() {}
 
 func (x *ExecutePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[12]
+	mi := &file_spark_connect_base_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1863,7 @@ func (x *ExecutePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanResponse.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{12}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExecutePlanResponse) GetSessionId() string {
@@ -1081,7 +1981,7 @@ type AnalyzePlanRequest struct {
 
 func (x *AnalyzePlanRequest) Reset() {
 	*x = AnalyzePlanRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[13]
+	mi := &file_spark_connect_base_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1993,7 @@ func (x *AnalyzePlanRequest) String() string {
 func (*AnalyzePlanRequest) ProtoMessage() {}
 
 func (x *AnalyzePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[13]
+	mi := &file_spark_connect_base_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +2006,7 @@ func (x *AnalyzePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanRequest.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AnalyzePlanRequest) GetSessionId() string {
@@ -1177,7 +2077,7 @@ type AnalyzePlanResponse struct {
 
 func (x *AnalyzePlanResponse) Reset() {
 	*x = AnalyzePlanResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[14]
+	mi := &file_spark_connect_base_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +2089,7 @@ func (x *AnalyzePlanResponse) String() string {
 func (*AnalyzePlanResponse) ProtoMessage() {}
 
 func (x *AnalyzePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[14]
+	mi := &file_spark_connect_base_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +2102,7 @@ func (x *AnalyzePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanResponse.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{14}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AnalyzePlanResponse) GetSessionId() string {
@@ -1255,7 +2155,7 @@ type KeyValue struct {
 
 func (x *KeyValue) Reset() {
 	*x = KeyValue{}
-	mi := &file_spark_connect_base_proto_msgTypes[15]
+	mi := &file_spark_connect_base_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +2167,7 @@ func (x *KeyValue) String() string {
 func (*KeyValue) ProtoMessage() {}
 
 func (x *KeyValue) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[15]
+	mi := &file_spark_connect_base_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +2180,7 @@ func (x *KeyValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyValue.ProtoReflect.Descriptor instead.
 func (*KeyValue) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{15}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *KeyValue) GetKey() string {
@@ -1310,7 +2210,7 @@ type ConfigRequest struct {
 
 func (x *ConfigRequest) Reset() {
 	*x = ConfigRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[16]
+	mi := &file_spark_connect_base_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +2222,7 @@ func (x *ConfigRequest) String() string {
 func (*ConfigRequest) ProtoMessage() {}
 
 func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[16]
+	mi := &file_spark_connect_base_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +2235,7 @@ func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest.ProtoReflect.Descriptor instead.
 func (*ConfigRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConfigRequest) GetSessionId() string {
@@ -1385,7 +2285,7 @@ type ConfigResponse struct {
 
 func (x *ConfigResponse) Reset() {
 	*x = ConfigResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[17]
+	mi := &file_spark_connect_base_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +2297,7 @@ func (x *ConfigResponse) String() string {
 func (*ConfigResponse) ProtoMessage() {}
 
 func (x *ConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[17]
+	mi := &file_spark_connect_base_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +2310,7 @@ func (x *ConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigResponse.ProtoReflect.Descriptor instead.
 func (*ConfigResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{17}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ConfigResponse) GetSessionId() string {
@@ -1459,7 +2359,7 @@ type AddArtifactsRequest struct {
 
 func (x *AddArtifactsRequest) Reset() {
 	*x = AddArtifactsRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[18]
+	mi := &file_spark_connect_base_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +2371,7 @@ func (x *AddArtifactsRequest) String() string {
 func (*AddArtifactsRequest) ProtoMessage() {}
 
 func (x *AddArtifactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[18]
+	mi := &file_spark_connect_base_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +2384,7 @@ func (x *AddArtifactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddArtifactsRequest.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{18}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddArtifactsRequest) GetSessionId() string {
@@ -1582,7 +2482,7 @@ type AddArtifactsResponse struct {
 
 func (x *AddArtifactsResponse) Reset() {
 	*x = AddArtifactsResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[19]
+	mi := &file_spark_connect_base_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +2494,7 @@ func (x *AddArtifactsResponse) String() string {
 func (*AddArtifactsResponse) ProtoMessage() {}
 
 func (x *AddArtifactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[19]
+	mi := &file_spark_connect_base_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +2507,7 @@ func (x *AddArtifactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddArtifactsResponse.ProtoReflect.Descriptor instead.
 func (*AddArtifactsResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{19}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AddArtifactsResponse) GetArtifacts() []*AddArtifactsResponse_ArtifactSummary {
@@ -1644,7 +2544,7 @@ type ArtifactStatusesRequest struct {
 
 func (x *ArtifactStatusesRequest) Reset() {
 	*x = ArtifactStatusesRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[20]
+	mi := &file_spark_connect_base_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +2556,7 @@ func (x *ArtifactStatusesRequest) String() string {
 func (*ArtifactStatusesRequest) ProtoMessage() {}
 
 func (x *ArtifactStatusesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[20]
+	mi := &file_spark_connect_base_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +2569,7 @@ func (x *ArtifactStatusesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArtifactStatusesRequest.ProtoReflect.Descriptor instead.
 func (*ArtifactStatusesRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{20}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ArtifactStatusesRequest) GetSessionId() string {
@@ -1718,7 +2618,7 @@ type ArtifactStatusesResponse struct {
 
 func (x *ArtifactStatusesResponse) Reset() {
 	*x = ArtifactStatusesResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[21]
+	mi := &file_spark_connect_base_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +2630,7 @@ func (x *ArtifactStatusesResponse) String() string {
 func (*ArtifactStatusesResponse) ProtoMessage() {}
 
 func (x *ArtifactStatusesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[21]
+	mi := &file_spark_connect_base_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2643,7 @@ func (x *ArtifactStatusesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArtifactStatusesResponse.ProtoReflect.Descriptor instead.
 func (*ArtifactStatusesResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{21}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ArtifactStatusesResponse) GetStatuses() map[string]*ArtifactStatusesResponse_ArtifactStatus {
@@ -1785,7 +2685,7 @@ type InterruptRequest struct {
 
 func (x *InterruptRequest) Reset() {
 	*x = InterruptRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[22]
+	mi := &file_spark_connect_base_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2697,7 @@ func (x *InterruptRequest) String() string {
 func (*InterruptRequest) ProtoMessage() {}
 
 func (x *InterruptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[22]
+	mi := &file_spark_connect_base_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2710,7 @@ func (x *InterruptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptRequest.ProtoReflect.Descriptor instead.
 func (*InterruptRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{22}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *InterruptRequest) GetSessionId() string {
@@ -1900,7 +2800,7 @@ type InterruptResponse struct {
 
 func (x *InterruptResponse) Reset() {
 	*x = InterruptResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[23]
+	mi := &file_spark_connect_base_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2812,7 @@ func (x *InterruptResponse) String() string {
 func (*InterruptResponse) ProtoMessage() {}
 
 func (x *InterruptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[23]
+	mi := &file_spark_connect_base_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2825,7 @@ func (x *InterruptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptResponse.ProtoReflect.Descriptor instead.
 func (*InterruptResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{23}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InterruptResponse) GetSessionId() string {
@@ -1963,7 +2863,7 @@ type ReattachExecuteRequest struct {
 
 func (x *ReattachExecuteRequest) Reset() {
 	*x = ReattachExecuteRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[24]
+	mi := &file_spark_connect_base_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2875,7 @@ func (x *ReattachExecuteRequest) String() string {
 func (*ReattachExecuteRequest) ProtoMessage() {}
 
 func (x *ReattachExecuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[24]
+	mi := &file_spark_connect_base_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2888,7 @@ func (x *ReattachExecuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReattachExecuteRequest.ProtoReflect.Descriptor instead.
 func (*ReattachExecuteRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{24}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReattachExecuteRequest) GetSessionId() string {
@@ -2051,7 +2951,7 @@ type ReleaseExecuteRequest struct {
 
 func (x *ReleaseExecuteRequest) Reset() {
 	*x = ReleaseExecuteRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[25]
+	mi := &file_spark_connect_base_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2963,7 @@ func (x *ReleaseExecuteRequest) String() string {
 func (*ReleaseExecuteRequest) ProtoMessage() {}
 
 func (x *ReleaseExecuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[25]
+	mi := &file_spark_connect_base_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2976,7 @@ func (x *ReleaseExecuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseExecuteRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{25}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReleaseExecuteRequest) GetSessionId() string {
@@ -2166,7 +3066,7 @@ type ReleaseExecuteResponse struct {
 
 func (x *ReleaseExecuteResponse) Reset() {
 	*x = ReleaseExecuteResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[26]
+	mi := &file_spark_connect_base_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +3078,7 @@ func (x *ReleaseExecuteResponse) String() string {
 func (*ReleaseExecuteResponse) ProtoMessage() {}
 
 func (x *ReleaseExecuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[26]
+	mi := &file_spark_connect_base_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +3091,7 @@ func (x *ReleaseExecuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseExecuteResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{26}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReleaseExecuteResponse) GetSessionId() string {
@@ -2227,7 +3127,7 @@ type ReleaseSessionRequest struct {
 
 func (x *ReleaseSessionRequest) Reset() {
 	*x = ReleaseSessionRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[27]
+	mi := &file_spark_connect_base_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +3139,7 @@ func (x *ReleaseSessionRequest) String() string {
 func (*ReleaseSessionRequest) ProtoMessage() {}
 
 func (x *ReleaseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[27]
+	mi := &file_spark_connect_base_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +3152,7 @@ func (x *ReleaseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSessionRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{27}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReleaseSessionRequest) GetSessionId() string {
@@ -2293,7 +3193,7 @@ type ReleaseSessionResponse struct {
 
 func (x *ReleaseSessionResponse) Reset() {
 	*x = ReleaseSessionResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[28]
+	mi := &file_spark_connect_base_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +3205,7 @@ func (x *ReleaseSessionResponse) String() string {
 func (*ReleaseSessionResponse) ProtoMessage() {}
 
 func (x *ReleaseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[28]
+	mi := &file_spark_connect_base_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +3218,7 @@ func (x *ReleaseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSessionResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{28}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReleaseSessionResponse) GetSessionId() string {
@@ -2348,7 +3248,7 @@ type FetchErrorDetailsRequest struct {
 
 func (x *FetchErrorDetailsRequest) Reset() {
 	*x = FetchErrorDetailsRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[29]
+	mi := &file_spark_connect_base_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +3260,7 @@ func (x *FetchErrorDetailsRequest) String() string {
 func (*FetchErrorDetailsRequest) ProtoMessage() {}
 
 func (x *FetchErrorDetailsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[29]
+	mi := &file_spark_connect_base_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +3273,7 @@ func (x *FetchErrorDetailsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchErrorDetailsRequest.ProtoReflect.Descriptor instead.
 func (*FetchErrorDetailsRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{29}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FetchErrorDetailsRequest) GetSessionId() string {
@@ -2423,7 +3323,7 @@ type FetchErrorDetailsResponse struct {
 
 func (x *FetchErrorDetailsResponse) Reset() {
 	*x = FetchErrorDetailsResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[30]
+	mi := &file_spark_connect_base_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +3335,7 @@ func (x *FetchErrorDetailsResponse) String() string {
 func (*FetchErrorDetailsResponse) ProtoMessage() {}
 
 func (x *FetchErrorDetailsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[30]
+	mi := &file_spark_connect_base_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +3348,7 @@ func (x *FetchErrorDetailsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchErrorDetailsResponse.ProtoReflect.Descriptor instead.
 func (*FetchErrorDetailsResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{30}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FetchErrorDetailsResponse) GetRootErrorIdx() int32 {
@@ -2492,7 +3392,7 @@ type CloneSessionRequest struct {
 
 func (x *CloneSessionRequest) Reset() {
 	*x = CloneSessionRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[31]
+	mi := &file_spark_connect_base_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +3404,7 @@ func (x *CloneSessionRequest) String() string {
 func (*CloneSessionRequest) ProtoMessage() {}
 
 func (x *CloneSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[31]
+	mi := &file_spark_connect_base_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +3417,7 @@ func (x *CloneSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloneSessionRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{31}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CloneSessionRequest) GetSessionId() string {
@@ -2567,7 +3467,7 @@ type CloneSessionResponse struct {
 
 func (x *CloneSessionResponse) Reset() {
 	*x = CloneSessionResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[32]
+	mi := &file_spark_connect_base_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +3479,7 @@ func (x *CloneSessionResponse) String() string {
 func (*CloneSessionResponse) ProtoMessage() {}
 
 func (x *CloneSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[32]
+	mi := &file_spark_connect_base_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +3492,7 @@ func (x *CloneSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloneSessionResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{32}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CloneSessionResponse) GetSessionId() string {
@@ -2636,7 +3536,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[33]
+	mi := &file_spark_connect_base_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +3548,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[33]
+	mi := &file_spark_connect_base_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +3561,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{33}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetStatusRequest) GetSessionId() string {
@@ -2710,7 +3610,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_spark_connect_base_proto_msgTypes[34]
+	mi := &file_spark_connect_base_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +3622,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[34]
+	mi := &file_spark_connect_base_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +3635,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{34}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetStatusResponse) GetSessionId() string {
@@ -2759,6 +3659,66 @@ func (x *GetStatusResponse) GetOperationStatuses() []*GetStatusResponse_Operatio
 	return nil
 }
 
+type Plan_CompressedOperation struct {
+	state            protoimpl.MessageState          `protogen:"open.v1"`
+	Data             []byte                          `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	OpType           Plan_CompressedOperation_OpType `protobuf:"varint,2,opt,name=op_type,json=opType,proto3,enum=spark.connect.Plan_CompressedOperation_OpType" json:"op_type,omitempty"`
+	CompressionCodec CompressionCodec                `protobuf:"varint,3,opt,name=compression_codec,json=compressionCodec,proto3,enum=spark.connect.CompressionCodec" json:"compression_codec,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Plan_CompressedOperation) Reset() {
+	*x = Plan_CompressedOperation{}
+	mi := &file_spark_connect_base_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan_CompressedOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan_CompressedOperation) ProtoMessage() {}
+
+func (x *Plan_CompressedOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_spark_connect_base_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan_CompressedOperation.ProtoReflect.Descriptor instead.
+func (*Plan_CompressedOperation) Descriptor() ([]byte, []int) {
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{1, 0}
+}
+
+func (x *Plan_CompressedOperation) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Plan_CompressedOperation) GetOpType() Plan_CompressedOperation_OpType {
+	if x != nil {
+		return x.OpType
+	}
+	return Plan_CompressedOperation_OP_TYPE_UNSPECIFIED
+}
+
+func (x *Plan_CompressedOperation) GetCompressionCodec() CompressionCodec {
+	if x != nil {
+		return x.CompressionCodec
+	}
+	return CompressionCodec_COMPRESSION_CODEC_UNSPECIFIED
+}
+
 type ExecutePlanRequest_RequestOption struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to RequestOption:
@@ -2771,7 +3731,7 @@ type ExecutePlanRequest_RequestOption struct {
 
 func (x *ExecutePlanRequest_RequestOption) Reset() {
 	*x = ExecutePlanRequest_RequestOption{}
-	mi := &file_spark_connect_base_proto_msgTypes[35]
+	mi := &file_spark_connect_base_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +3743,7 @@ func (x *ExecutePlanRequest_RequestOption) String() string {
 func (*ExecutePlanRequest_RequestOption) ProtoMessage() {}
 
 func (x *ExecutePlanRequest_RequestOption) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[35]
+	mi := &file_spark_connect_base_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +3756,7 @@ func (x *ExecutePlanRequest_RequestOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanRequest_RequestOption.ProtoReflect.Descriptor instead.
 func (*ExecutePlanRequest_RequestOption) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{10, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{23, 0}
 }
 
 func (x *ExecutePlanRequest_RequestOption) GetRequestOption() isExecutePlanRequest_RequestOption_RequestOption {
@@ -2837,7 +3797,7 @@ type ExecutePlanResponse_ArrowBatch struct {
 
 func (x *ExecutePlanResponse_ArrowBatch) Reset() {
 	*x = ExecutePlanResponse_ArrowBatch{}
-	mi := &file_spark_connect_base_proto_msgTypes[36]
+	mi := &file_spark_connect_base_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +3809,7 @@ func (x *ExecutePlanResponse_ArrowBatch) String() string {
 func (*ExecutePlanResponse_ArrowBatch) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_ArrowBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[36]
+	mi := &file_spark_connect_base_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +3822,7 @@ func (x *ExecutePlanResponse_ArrowBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutePlanResponse_ArrowBatch.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_ArrowBatch) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 0}
 }
 
 func (x *ExecutePlanResponse_ArrowBatch) GetRowCount() int64 {
@@ -2895,7 +3855,7 @@ type ExecutePlanResponse_SqlCommandResult struct {
 
 func (x *ExecutePlanResponse_SqlCommandResult) Reset() {
 	*x = ExecutePlanResponse_SqlCommandResult{}
-	mi := &file_spark_connect_base_proto_msgTypes[37]
+	mi := &file_spark_connect_base_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +3867,7 @@ func (x *ExecutePlanResponse_SqlCommandResult) String() string {
 func (*ExecutePlanResponse_SqlCommandResult) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_SqlCommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[37]
+	mi := &file_spark_connect_base_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +3880,7 @@ func (x *ExecutePlanResponse_SqlCommandResult) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use ExecutePlanResponse_SqlCommandResult.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_SqlCommandResult) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 1}
 }
 
 func (x *ExecutePlanResponse_SqlCommandResult) GetRelation() *Relation {
@@ -2938,7 +3898,7 @@ type ExecutePlanResponse_ResultComplete struct {
 
 func (x *ExecutePlanResponse_ResultComplete) Reset() {
 	*x = ExecutePlanResponse_ResultComplete{}
-	mi := &file_spark_connect_base_proto_msgTypes[38]
+	mi := &file_spark_connect_base_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3910,7 @@ func (x *ExecutePlanResponse_ResultComplete) String() string {
 func (*ExecutePlanResponse_ResultComplete) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_ResultComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[38]
+	mi := &file_spark_connect_base_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3923,7 @@ func (x *ExecutePlanResponse_ResultComplete) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use ExecutePlanResponse_ResultComplete.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_ResultComplete) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 2}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 2}
 }
 
 type ExecutePlanResponse_ExecutionProgress struct {
@@ -2975,7 +3935,7 @@ type ExecutePlanResponse_ExecutionProgress struct {
 
 func (x *ExecutePlanResponse_ExecutionProgress) Reset() {
 	*x = ExecutePlanResponse_ExecutionProgress{}
-	mi := &file_spark_connect_base_proto_msgTypes[39]
+	mi := &file_spark_connect_base_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3947,7 @@ func (x *ExecutePlanResponse_ExecutionProgress) String() string {
 func (*ExecutePlanResponse_ExecutionProgress) ProtoMessage() {}
 
 func (x *ExecutePlanResponse_ExecutionProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[39]
+	mi := &file_spark_connect_base_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3960,7 @@ func (x *ExecutePlanResponse_ExecutionProgress) ProtoReflect() protoreflect.Mess
 
 // Deprecated: Use ExecutePlanResponse_ExecutionProgress.ProtoReflect.Descriptor instead.
 func (*ExecutePlanResponse_ExecutionProgress) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{12, 3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 3}
 }
 
 func (x *ExecutePlanResponse_ExecutionProgress) GetNumInflightTasks() int64 {
@@ -3018,7 +3978,7 @@ type AnalyzePlanRequest_SparkVersion struct {
 
 func (x *AnalyzePlanRequest_SparkVersion) Reset() {
 	*x = AnalyzePlanRequest_SparkVersion{}
-	mi := &file_spark_connect_base_proto_msgTypes[40]
+	mi := &file_spark_connect_base_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3990,7 @@ func (x *AnalyzePlanRequest_SparkVersion) String() string {
 func (*AnalyzePlanRequest_SparkVersion) ProtoMessage() {}
 
 func (x *AnalyzePlanRequest_SparkVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[40]
+	mi := &file_spark_connect_base_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +4003,7 @@ func (x *AnalyzePlanRequest_SparkVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanRequest_SparkVersion.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanRequest_SparkVersion) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{13, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{26, 0}
 }
 
 type AnalyzePlanResponse_SparkVersion struct {
@@ -3055,7 +4015,7 @@ type AnalyzePlanResponse_SparkVersion struct {
 
 func (x *AnalyzePlanResponse_SparkVersion) Reset() {
 	*x = AnalyzePlanResponse_SparkVersion{}
-	mi := &file_spark_connect_base_proto_msgTypes[41]
+	mi := &file_spark_connect_base_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +4027,7 @@ func (x *AnalyzePlanResponse_SparkVersion) String() string {
 func (*AnalyzePlanResponse_SparkVersion) ProtoMessage() {}
 
 func (x *AnalyzePlanResponse_SparkVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[41]
+	mi := &file_spark_connect_base_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +4040,7 @@ func (x *AnalyzePlanResponse_SparkVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnalyzePlanResponse_SparkVersion.ProtoReflect.Descriptor instead.
 func (*AnalyzePlanResponse_SparkVersion) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{14, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{27, 0}
 }
 
 func (x *AnalyzePlanResponse_SparkVersion) GetVersion() string {
@@ -3108,7 +4068,7 @@ type ConfigRequest_Operation struct {
 
 func (x *ConfigRequest_Operation) Reset() {
 	*x = ConfigRequest_Operation{}
-	mi := &file_spark_connect_base_proto_msgTypes[42]
+	mi := &file_spark_connect_base_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3120,7 +4080,7 @@ func (x *ConfigRequest_Operation) String() string {
 func (*ConfigRequest_Operation) ProtoMessage() {}
 
 func (x *ConfigRequest_Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[42]
+	mi := &file_spark_connect_base_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +4093,7 @@ func (x *ConfigRequest_Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Operation.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Operation) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 0}
 }
 
 func (x *ConfigRequest_Operation) GetOpType() isConfigRequest_Operation_OpType {
@@ -3262,7 +4222,7 @@ type ConfigRequest_Set struct {
 
 func (x *ConfigRequest_Set) Reset() {
 	*x = ConfigRequest_Set{}
-	mi := &file_spark_connect_base_proto_msgTypes[43]
+	mi := &file_spark_connect_base_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +4234,7 @@ func (x *ConfigRequest_Set) String() string {
 func (*ConfigRequest_Set) ProtoMessage() {}
 
 func (x *ConfigRequest_Set) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[43]
+	mi := &file_spark_connect_base_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +4247,7 @@ func (x *ConfigRequest_Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Set.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Set) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 1}
 }
 
 func (x *ConfigRequest_Set) GetPairs() []*KeyValue {
@@ -3313,7 +4273,7 @@ type ConfigRequest_Get struct {
 
 func (x *ConfigRequest_Get) Reset() {
 	*x = ConfigRequest_Get{}
-	mi := &file_spark_connect_base_proto_msgTypes[44]
+	mi := &file_spark_connect_base_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +4285,7 @@ func (x *ConfigRequest_Get) String() string {
 func (*ConfigRequest_Get) ProtoMessage() {}
 
 func (x *ConfigRequest_Get) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[44]
+	mi := &file_spark_connect_base_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +4298,7 @@ func (x *ConfigRequest_Get) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Get.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Get) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 2}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 2}
 }
 
 func (x *ConfigRequest_Get) GetKeys() []string {
@@ -3357,7 +4317,7 @@ type ConfigRequest_GetWithDefault struct {
 
 func (x *ConfigRequest_GetWithDefault) Reset() {
 	*x = ConfigRequest_GetWithDefault{}
-	mi := &file_spark_connect_base_proto_msgTypes[45]
+	mi := &file_spark_connect_base_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +4329,7 @@ func (x *ConfigRequest_GetWithDefault) String() string {
 func (*ConfigRequest_GetWithDefault) ProtoMessage() {}
 
 func (x *ConfigRequest_GetWithDefault) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[45]
+	mi := &file_spark_connect_base_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +4342,7 @@ func (x *ConfigRequest_GetWithDefault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_GetWithDefault.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_GetWithDefault) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 3}
 }
 
 func (x *ConfigRequest_GetWithDefault) GetPairs() []*KeyValue {
@@ -3401,7 +4361,7 @@ type ConfigRequest_GetOption struct {
 
 func (x *ConfigRequest_GetOption) Reset() {
 	*x = ConfigRequest_GetOption{}
-	mi := &file_spark_connect_base_proto_msgTypes[46]
+	mi := &file_spark_connect_base_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +4373,7 @@ func (x *ConfigRequest_GetOption) String() string {
 func (*ConfigRequest_GetOption) ProtoMessage() {}
 
 func (x *ConfigRequest_GetOption) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[46]
+	mi := &file_spark_connect_base_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +4386,7 @@ func (x *ConfigRequest_GetOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_GetOption.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_GetOption) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 4}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 4}
 }
 
 func (x *ConfigRequest_GetOption) GetKeys() []string {
@@ -3445,7 +4405,7 @@ type ConfigRequest_GetAll struct {
 
 func (x *ConfigRequest_GetAll) Reset() {
 	*x = ConfigRequest_GetAll{}
-	mi := &file_spark_connect_base_proto_msgTypes[47]
+	mi := &file_spark_connect_base_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +4417,7 @@ func (x *ConfigRequest_GetAll) String() string {
 func (*ConfigRequest_GetAll) ProtoMessage() {}
 
 func (x *ConfigRequest_GetAll) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[47]
+	mi := &file_spark_connect_base_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +4430,7 @@ func (x *ConfigRequest_GetAll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_GetAll.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_GetAll) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 5}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 5}
 }
 
 func (x *ConfigRequest_GetAll) GetPrefix() string {
@@ -3489,7 +4449,7 @@ type ConfigRequest_Unset struct {
 
 func (x *ConfigRequest_Unset) Reset() {
 	*x = ConfigRequest_Unset{}
-	mi := &file_spark_connect_base_proto_msgTypes[48]
+	mi := &file_spark_connect_base_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3501,7 +4461,7 @@ func (x *ConfigRequest_Unset) String() string {
 func (*ConfigRequest_Unset) ProtoMessage() {}
 
 func (x *ConfigRequest_Unset) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[48]
+	mi := &file_spark_connect_base_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3514,7 +4474,7 @@ func (x *ConfigRequest_Unset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_Unset.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_Unset) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 6}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 6}
 }
 
 func (x *ConfigRequest_Unset) GetKeys() []string {
@@ -3533,7 +4493,7 @@ type ConfigRequest_IsModifiable struct {
 
 func (x *ConfigRequest_IsModifiable) Reset() {
 	*x = ConfigRequest_IsModifiable{}
-	mi := &file_spark_connect_base_proto_msgTypes[49]
+	mi := &file_spark_connect_base_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +4505,7 @@ func (x *ConfigRequest_IsModifiable) String() string {
 func (*ConfigRequest_IsModifiable) ProtoMessage() {}
 
 func (x *ConfigRequest_IsModifiable) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[49]
+	mi := &file_spark_connect_base_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +4518,7 @@ func (x *ConfigRequest_IsModifiable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest_IsModifiable.ProtoReflect.Descriptor instead.
 func (*ConfigRequest_IsModifiable) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{16, 7}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{29, 7}
 }
 
 func (x *ConfigRequest_IsModifiable) GetKeys() []string {
@@ -3578,7 +4538,7 @@ type AddArtifactsRequest_ArtifactChunk struct {
 
 func (x *AddArtifactsRequest_ArtifactChunk) Reset() {
 	*x = AddArtifactsRequest_ArtifactChunk{}
-	mi := &file_spark_connect_base_proto_msgTypes[50]
+	mi := &file_spark_connect_base_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +4550,7 @@ func (x *AddArtifactsRequest_ArtifactChunk) String() string {
 func (*AddArtifactsRequest_ArtifactChunk) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_ArtifactChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[50]
+	mi := &file_spark_connect_base_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +4563,7 @@ func (x *AddArtifactsRequest_ArtifactChunk) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use AddArtifactsRequest_ArtifactChunk.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_ArtifactChunk) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{31, 0}
 }
 
 func (x *AddArtifactsRequest_ArtifactChunk) GetData() []byte {
@@ -3630,7 +4590,7 @@ type AddArtifactsRequest_SingleChunkArtifact struct {
 
 func (x *AddArtifactsRequest_SingleChunkArtifact) Reset() {
 	*x = AddArtifactsRequest_SingleChunkArtifact{}
-	mi := &file_spark_connect_base_proto_msgTypes[51]
+	mi := &file_spark_connect_base_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +4602,7 @@ func (x *AddArtifactsRequest_SingleChunkArtifact) String() string {
 func (*AddArtifactsRequest_SingleChunkArtifact) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_SingleChunkArtifact) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[51]
+	mi := &file_spark_connect_base_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +4615,7 @@ func (x *AddArtifactsRequest_SingleChunkArtifact) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use AddArtifactsRequest_SingleChunkArtifact.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_SingleChunkArtifact) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{31, 1}
 }
 
 func (x *AddArtifactsRequest_SingleChunkArtifact) GetName() string {
@@ -3681,7 +4641,7 @@ type AddArtifactsRequest_Batch struct {
 
 func (x *AddArtifactsRequest_Batch) Reset() {
 	*x = AddArtifactsRequest_Batch{}
-	mi := &file_spark_connect_base_proto_msgTypes[52]
+	mi := &file_spark_connect_base_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3693,7 +4653,7 @@ func (x *AddArtifactsRequest_Batch) String() string {
 func (*AddArtifactsRequest_Batch) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[52]
+	mi := &file_spark_connect_base_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3706,7 +4666,7 @@ func (x *AddArtifactsRequest_Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddArtifactsRequest_Batch.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_Batch) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 2}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{31, 2}
 }
 
 func (x *AddArtifactsRequest_Batch) GetArtifacts() []*AddArtifactsRequest_SingleChunkArtifact {
@@ -3728,7 +4688,7 @@ type AddArtifactsRequest_BeginChunkedArtifact struct {
 
 func (x *AddArtifactsRequest_BeginChunkedArtifact) Reset() {
 	*x = AddArtifactsRequest_BeginChunkedArtifact{}
-	mi := &file_spark_connect_base_proto_msgTypes[53]
+	mi := &file_spark_connect_base_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +4700,7 @@ func (x *AddArtifactsRequest_BeginChunkedArtifact) String() string {
 func (*AddArtifactsRequest_BeginChunkedArtifact) ProtoMessage() {}
 
 func (x *AddArtifactsRequest_BeginChunkedArtifact) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[53]
+	mi := &file_spark_connect_base_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +4713,7 @@ func (x *AddArtifactsRequest_BeginChunkedArtifact) ProtoReflect() protoreflect.M
 
 // Deprecated: Use AddArtifactsRequest_BeginChunkedArtifact.ProtoReflect.Descriptor instead.
 func (*AddArtifactsRequest_BeginChunkedArtifact) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{18, 3}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{31, 3}
 }
 
 func (x *AddArtifactsRequest_BeginChunkedArtifact) GetName() string {
@@ -3794,7 +4754,7 @@ type AddArtifactsResponse_ArtifactSummary struct {
 
 func (x *AddArtifactsResponse_ArtifactSummary) Reset() {
 	*x = AddArtifactsResponse_ArtifactSummary{}
-	mi := &file_spark_connect_base_proto_msgTypes[54]
+	mi := &file_spark_connect_base_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3806,7 +4766,7 @@ func (x *AddArtifactsResponse_ArtifactSummary) String() string {
 func (*AddArtifactsResponse_ArtifactSummary) ProtoMessage() {}
 
 func (x *AddArtifactsResponse_ArtifactSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[54]
+	mi := &file_spark_connect_base_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3819,7 +4779,7 @@ func (x *AddArtifactsResponse_ArtifactSummary) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use AddArtifactsResponse_ArtifactSummary.ProtoReflect.Descriptor instead.
 func (*AddArtifactsResponse_ArtifactSummary) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{19, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{32, 0}
 }
 
 func (x *AddArtifactsResponse_ArtifactSummary) GetName() string {
@@ -3845,7 +4805,7 @@ type ArtifactStatusesResponse_ArtifactStatus struct {
 
 func (x *ArtifactStatusesResponse_ArtifactStatus) Reset() {
 	*x = ArtifactStatusesResponse_ArtifactStatus{}
-	mi := &file_spark_connect_base_proto_msgTypes[56]
+	mi := &file_spark_connect_base_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +4817,7 @@ func (x *ArtifactStatusesResponse_ArtifactStatus) String() string {
 func (*ArtifactStatusesResponse_ArtifactStatus) ProtoMessage() {}
 
 func (x *ArtifactStatusesResponse_ArtifactStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[56]
+	mi := &file_spark_connect_base_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +4830,7 @@ func (x *ArtifactStatusesResponse_ArtifactStatus) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use ArtifactStatusesResponse_ArtifactStatus.ProtoReflect.Descriptor instead.
 func (*ArtifactStatusesResponse_ArtifactStatus) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{21, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{34, 1}
 }
 
 func (x *ArtifactStatusesResponse_ArtifactStatus) GetExists() bool {
@@ -3888,7 +4848,7 @@ type ReleaseExecuteRequest_ReleaseAll struct {
 
 func (x *ReleaseExecuteRequest_ReleaseAll) Reset() {
 	*x = ReleaseExecuteRequest_ReleaseAll{}
-	mi := &file_spark_connect_base_proto_msgTypes[57]
+	mi := &file_spark_connect_base_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3900,7 +4860,7 @@ func (x *ReleaseExecuteRequest_ReleaseAll) String() string {
 func (*ReleaseExecuteRequest_ReleaseAll) ProtoMessage() {}
 
 func (x *ReleaseExecuteRequest_ReleaseAll) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[57]
+	mi := &file_spark_connect_base_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3913,7 +4873,7 @@ func (x *ReleaseExecuteRequest_ReleaseAll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseExecuteRequest_ReleaseAll.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteRequest_ReleaseAll) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{38, 0}
 }
 
 type ReleaseExecuteRequest_ReleaseUntil struct {
@@ -3925,7 +4885,7 @@ type ReleaseExecuteRequest_ReleaseUntil struct {
 
 func (x *ReleaseExecuteRequest_ReleaseUntil) Reset() {
 	*x = ReleaseExecuteRequest_ReleaseUntil{}
-	mi := &file_spark_connect_base_proto_msgTypes[58]
+	mi := &file_spark_connect_base_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +4897,7 @@ func (x *ReleaseExecuteRequest_ReleaseUntil) String() string {
 func (*ReleaseExecuteRequest_ReleaseUntil) ProtoMessage() {}
 
 func (x *ReleaseExecuteRequest_ReleaseUntil) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[58]
+	mi := &file_spark_connect_base_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4910,7 @@ func (x *ReleaseExecuteRequest_ReleaseUntil) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use ReleaseExecuteRequest_ReleaseUntil.ProtoReflect.Descriptor instead.
 func (*ReleaseExecuteRequest_ReleaseUntil) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{25, 1}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{38, 1}
 }
 
 func (x *ReleaseExecuteRequest_ReleaseUntil) GetResponseId() string {
@@ -3970,7 +4930,7 @@ type FetchErrorDetailsResponse_Error struct {
 
 func (x *FetchErrorDetailsResponse_Error) Reset() {
 	*x = FetchErrorDetailsResponse_Error{}
-	mi := &file_spark_connect_base_proto_msgTypes[59]
+	mi := &file_spark_connect_base_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3982,7 +4942,7 @@ func (x *FetchErrorDetailsResponse_Error) String() string {
 func (*FetchErrorDetailsResponse_Error) ProtoMessage() {}
 
 func (x *FetchErrorDetailsResponse_Error) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[59]
+	mi := &file_spark_connect_base_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3995,7 +4955,7 @@ func (x *FetchErrorDetailsResponse_Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchErrorDetailsResponse_Error.ProtoReflect.Descriptor instead.
 func (*FetchErrorDetailsResponse_Error) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{30, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{43, 0}
 }
 
 func (x *FetchErrorDetailsResponse_Error) GetErrorTypeHierarchy() []string {
@@ -4021,7 +4981,7 @@ type GetStatusRequest_OperationStatusRequest struct {
 
 func (x *GetStatusRequest_OperationStatusRequest) Reset() {
 	*x = GetStatusRequest_OperationStatusRequest{}
-	mi := &file_spark_connect_base_proto_msgTypes[60]
+	mi := &file_spark_connect_base_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4033,7 +4993,7 @@ func (x *GetStatusRequest_OperationStatusRequest) String() string {
 func (*GetStatusRequest_OperationStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest_OperationStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[60]
+	mi := &file_spark_connect_base_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4046,7 +5006,7 @@ func (x *GetStatusRequest_OperationStatusRequest) ProtoReflect() protoreflect.Me
 
 // Deprecated: Use GetStatusRequest_OperationStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest_OperationStatusRequest) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{33, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{46, 0}
 }
 
 func (x *GetStatusRequest_OperationStatusRequest) GetOperationIds() []string {
@@ -4066,7 +5026,7 @@ type GetStatusResponse_OperationStatus struct {
 
 func (x *GetStatusResponse_OperationStatus) Reset() {
 	*x = GetStatusResponse_OperationStatus{}
-	mi := &file_spark_connect_base_proto_msgTypes[61]
+	mi := &file_spark_connect_base_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4078,7 +5038,7 @@ func (x *GetStatusResponse_OperationStatus) String() string {
 func (*GetStatusResponse_OperationStatus) ProtoMessage() {}
 
 func (x *GetStatusResponse_OperationStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_spark_connect_base_proto_msgTypes[61]
+	mi := &file_spark_connect_base_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4091,7 +5051,7 @@ func (x *GetStatusResponse_OperationStatus) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_OperationStatus.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_OperationStatus) Descriptor() ([]byte, []int) {
-	return file_spark_connect_base_proto_rawDescGZIP(), []int{34, 0}
+	return file_spark_connect_base_proto_rawDescGZIP(), []int{47, 0}
 }
 
 func (x *GetStatusResponse_OperationStatus) GetOperationId() string {
@@ -4115,25 +5075,57 @@ const file_spark_connect_base_proto_rawDesc = "" +
 	"\x18spark/connect/base.proto\x12\rspark.connect\"C\n" +
 	"\vUserContext\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n" +
-	"\tuser_name\x18\x02 \x01(\tR\buserName\"t\n" +
+	"\tuser_name\x18\x02 \x01(\tR\buserName\"\xe3\x03\n" +
 	"\x04Plan\x12-\n" +
 	"\x04root\x18\x01 \x01(\v2\x17.spark.connect.RelationH\x00R\x04root\x122\n" +
-	"\acommand\x18\x02 \x01(\v2\x16.spark.connect.CommandH\x00R\acommandB\t\n" +
-	"\aop_type\"\xa1\x01\n" +
-	"\bRelation\x12&\n" +
+	"\acommand\x18\x02 \x01(\v2\x16.spark.connect.CommandH\x00R\acommand\x12\\\n" +
+	"\x14compressed_operation\x18\x03 \x01(\v2'.spark.connect.Plan.CompressedOperationH\x00R\x13compressedOperation\x1a\x8e\x02\n" +
+	"\x13CompressedOperation\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12G\n" +
+	"\aop_type\x18\x02 \x01(\x0e2..spark.connect.Plan.CompressedOperation.OpTypeR\x06opType\x12L\n" +
+	"\x11compression_codec\x18\x03 \x01(\x0e2\x1f.spark.connect.CompressionCodecR\x10compressionCodec\"L\n" +
+	"\x06OpType\x12\x17\n" +
+	"\x13OP_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10OP_TYPE_RELATION\x10\x01\x12\x13\n" +
+	"\x0fOP_TYPE_COMMAND\x10\x02B\t\n" +
+	"\aop_type\"\x9f\x02\n" +
+	"\bRelation\x125\n" +
+	"\x06common\x18\x01 \x01(\v2\x1d.spark.connect.RelationCommonR\x06common\x12&\n" +
 	"\x03sql\x18\n" +
 	" \x01(\v2\x12.spark.connect.SQLH\x00R\x03sql\x12,\n" +
-	"\x05range\x18\x0f \x01(\v2\x14.spark.connect.RangeH\x00R\x05range\x123\n" +
+	"\x05range\x18\x0f \x01(\v2\x14.spark.connect.RangeH\x00R\x05range\x12E\n" +
+	"\x0ewith_relations\x18) \x01(\v2\x1c.spark.connect.WithRelationsH\x00R\rwithRelations\x123\n" +
 	"\acatalog\x18\xc8\x01 \x01(\v2\x16.spark.connect.CatalogH\x00R\acatalogB\n" +
 	"\n" +
-	"\brel_type\"\xc0\x01\n" +
+	"\brel_type\":\n" +
+	"\x0eRelationCommon\x12\x1c\n" +
+	"\aplan_id\x18\x02 \x01(\x03H\x00R\x06planId\x88\x01\x01B\n" +
+	"\n" +
+	"\b_plan_id\"u\n" +
+	"\rWithRelations\x12+\n" +
+	"\x04root\x18\x01 \x01(\v2\x17.spark.connect.RelationR\x04root\x127\n" +
+	"\n" +
+	"references\x18\x02 \x03(\v2\x17.spark.connect.RelationR\n" +
+	"references\"\x9b\x03\n" +
 	"\aCatalog\x12U\n" +
-	"\x14set_current_database\x18\x02 \x01(\v2!.spark.connect.SetCurrentDatabaseH\x00R\x12setCurrentDatabase\x12R\n" +
+	"\x14set_current_database\x18\x02 \x01(\v2!.spark.connect.SetCurrentDatabaseH\x00R\x12setCurrentDatabase\x12C\n" +
+	"\x0edrop_temp_view\x18\x0f \x01(\v2\x1b.spark.connect.DropTempViewH\x00R\fdropTempView\x12V\n" +
+	"\x15drop_global_temp_view\x18\x10 \x01(\v2!.spark.connect.DropGlobalTempViewH\x00R\x12dropGlobalTempView\x12<\n" +
+	"\vcache_table\x18\x13 \x01(\v2\x19.spark.connect.CacheTableH\x00R\n" +
+	"cacheTable\x12R\n" +
 	"\x13set_current_catalog\x18\x19 \x01(\v2 .spark.connect.SetCurrentCatalogH\x00R\x11setCurrentCatalogB\n" +
 	"\n" +
 	"\bcat_type\"-\n" +
 	"\x12SetCurrentDatabase\x12\x17\n" +
-	"\adb_name\x18\x01 \x01(\tR\x06dbName\"6\n" +
+	"\adb_name\x18\x01 \x01(\tR\x06dbName\"+\n" +
+	"\fDropTempView\x12\x1b\n" +
+	"\tview_name\x18\x01 \x01(\tR\bviewName\"1\n" +
+	"\x12DropGlobalTempView\x12\x1b\n" +
+	"\tview_name\x18\x01 \x01(\tR\bviewName\"+\n" +
+	"\n" +
+	"CacheTable\x12\x1d\n" +
+	"\n" +
+	"table_name\x18\x01 \x01(\tR\ttableName\"6\n" +
 	"\x11SetCurrentCatalog\x12!\n" +
 	"\fcatalog_name\x18\x01 \x01(\tR\vcatalogName\"\x1b\n" +
 	"\x03SQL\x12\x14\n" +
@@ -4144,11 +5136,41 @@ const file_spark_connect_base_proto_rawDesc = "" +
 	"\x04step\x18\x03 \x01(\x03R\x04step\x12*\n" +
 	"\x0enum_partitions\x18\x04 \x01(\x05H\x01R\rnumPartitions\x88\x01\x01B\b\n" +
 	"\x06_startB\x11\n" +
-	"\x0f_num_partitions\"W\n" +
-	"\aCommand\x12<\n" +
+	"\x0f_num_partitions\"\xeb\x06\n" +
+	"\aCommand\x12]\n" +
+	"\x11register_function\x18\x01 \x01(\v2..spark.connect.CommonInlineUserDefinedFunctionH\x00R\x10registerFunction\x12_\n" +
+	"\x15create_dataframe_view\x18\x03 \x01(\v2).spark.connect.CreateDataFrameViewCommandH\x00R\x13createDataframeView\x12<\n" +
 	"\vsql_command\x18\x05 \x01(\v2\x19.spark.connect.SqlCommandH\x00R\n" +
-	"sqlCommandB\x0e\n" +
-	"\fcommand_type\"M\n" +
+	"sqlCommand\x12k\n" +
+	"\x1cwrite_stream_operation_start\x18\x06 \x01(\v2(.spark.connect.WriteStreamOperationStartH\x00R\x19writeStreamOperationStart\x12m\n" +
+	"\x17register_table_function\x18\n" +
+	" \x01(\v23.spark.connect.CommonInlineUserDefinedTableFunctionH\x00R\x15registerTableFunction\x12\x81\x01\n" +
+	"$streaming_query_listener_bus_command\x18\v \x01(\v2/.spark.connect.StreamingQueryListenerBusCommandH\x00R streamingQueryListenerBusCommand\x12d\n" +
+	"\x14register_data_source\x18\f \x01(\v20.spark.connect.CommonInlineUserDefinedDataSourceH\x00R\x12registerDataSource\x12Q\n" +
+	"\x12checkpoint_command\x18\x0e \x01(\v2 .spark.connect.CheckpointCommandH\x00R\x11checkpointCommand\x129\n" +
+	"\n" +
+	"ml_command\x18\x11 \x01(\v2\x18.spark.connect.MlCommandH\x00R\tmlCommandB\x0e\n" +
+	"\fcommand_type\"F\n" +
+	"\x1fCommonInlineUserDefinedFunction\x12#\n" +
+	"\rfunction_name\x18\x01 \x01(\tR\ffunctionName\"K\n" +
+	"$CommonInlineUserDefinedTableFunction\x12#\n" +
+	"\rfunction_name\x18\x01 \x01(\tR\ffunctionName\"7\n" +
+	"!CommonInlineUserDefinedDataSource\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x96\x01\n" +
+	"\x1aCreateDataFrameViewCommand\x12-\n" +
+	"\x05input\x18\x01 \x01(\v2\x17.spark.connect.RelationR\x05input\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
+	"\tis_global\x18\x03 \x01(\bR\bisGlobal\x12\x18\n" +
+	"\areplace\x18\x04 \x01(\bR\areplace\":\n" +
+	"\x19WriteStreamOperationStart\x12\x1d\n" +
+	"\n" +
+	"query_name\x18\n" +
+	" \x01(\tR\tqueryName\"\x80\x01\n" +
+	" StreamingQueryListenerBusCommand\x12>\n" +
+	"\x19add_listener_bus_listener\x18\x01 \x01(\bH\x00R\x16addListenerBusListener\x88\x01\x01B\x1c\n" +
+	"\x1a_add_listener_bus_listener\"\x13\n" +
+	"\x11CheckpointCommand\"\v\n" +
+	"\tMlCommand\"M\n" +
 	"\n" +
 	"SqlCommand\x12\x10\n" +
 	"\x03sql\x18\x01 \x01(\tR\x03sql\x12-\n" +
@@ -4458,7 +5480,10 @@ const file_spark_connect_base_proto_rawDesc = "" +
 	"\x1bOPERATION_STATE_TERMINATING\x10\x03\x12\x1d\n" +
 	"\x19OPERATION_STATE_SUCCEEDED\x10\x04\x12\x1a\n" +
 	"\x16OPERATION_STATE_FAILED\x10\x05\x12\x1d\n" +
-	"\x19OPERATION_STATE_CANCELLED\x10\x062\xdf\b\n" +
+	"\x19OPERATION_STATE_CANCELLED\x10\x06*Q\n" +
+	"\x10CompressionCodec\x12!\n" +
+	"\x1dCOMPRESSION_CODEC_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16COMPRESSION_CODEC_ZSTD\x10\x012\xdf\b\n" +
 	"\x13SparkConnectService\x12X\n" +
 	"\vExecutePlan\x12!.spark.connect.ExecutePlanRequest\x1a\".spark.connect.ExecutePlanResponse\"\x000\x01\x12V\n" +
 	"\vAnalyzePlan\x12!.spark.connect.AnalyzePlanRequest\x1a\".spark.connect.AnalyzePlanResponse\"\x00\x12G\n" +
@@ -4485,162 +5510,197 @@ func file_spark_connect_base_proto_rawDescGZIP() []byte {
 	return file_spark_connect_base_proto_rawDescData
 }
 
-var file_spark_connect_base_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spark_connect_base_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_spark_connect_base_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_spark_connect_base_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_spark_connect_base_proto_goTypes = []any{
-	(InterruptRequest_InterruptType)(0),                   // 0: spark.connect.InterruptRequest.InterruptType
-	(GetStatusResponse_OperationStatus_OperationState)(0), // 1: spark.connect.GetStatusResponse.OperationStatus.OperationState
-	(*UserContext)(nil),                                   // 2: spark.connect.UserContext
-	(*Plan)(nil),                                          // 3: spark.connect.Plan
-	(*Relation)(nil),                                      // 4: spark.connect.Relation
-	(*Catalog)(nil),                                       // 5: spark.connect.Catalog
-	(*SetCurrentDatabase)(nil),                            // 6: spark.connect.SetCurrentDatabase
-	(*SetCurrentCatalog)(nil),                             // 7: spark.connect.SetCurrentCatalog
-	(*SQL)(nil),                                           // 8: spark.connect.SQL
-	(*Range)(nil),                                         // 9: spark.connect.Range
-	(*Command)(nil),                                       // 10: spark.connect.Command
-	(*SqlCommand)(nil),                                    // 11: spark.connect.SqlCommand
-	(*ExecutePlanRequest)(nil),                            // 12: spark.connect.ExecutePlanRequest
-	(*ReattachOptions)(nil),                               // 13: spark.connect.ReattachOptions
-	(*ExecutePlanResponse)(nil),                           // 14: spark.connect.ExecutePlanResponse
-	(*AnalyzePlanRequest)(nil),                            // 15: spark.connect.AnalyzePlanRequest
-	(*AnalyzePlanResponse)(nil),                           // 16: spark.connect.AnalyzePlanResponse
-	(*KeyValue)(nil),                                      // 17: spark.connect.KeyValue
-	(*ConfigRequest)(nil),                                 // 18: spark.connect.ConfigRequest
-	(*ConfigResponse)(nil),                                // 19: spark.connect.ConfigResponse
-	(*AddArtifactsRequest)(nil),                           // 20: spark.connect.AddArtifactsRequest
-	(*AddArtifactsResponse)(nil),                          // 21: spark.connect.AddArtifactsResponse
-	(*ArtifactStatusesRequest)(nil),                       // 22: spark.connect.ArtifactStatusesRequest
-	(*ArtifactStatusesResponse)(nil),                      // 23: spark.connect.ArtifactStatusesResponse
-	(*InterruptRequest)(nil),                              // 24: spark.connect.InterruptRequest
-	(*InterruptResponse)(nil),                             // 25: spark.connect.InterruptResponse
-	(*ReattachExecuteRequest)(nil),                        // 26: spark.connect.ReattachExecuteRequest
-	(*ReleaseExecuteRequest)(nil),                         // 27: spark.connect.ReleaseExecuteRequest
-	(*ReleaseExecuteResponse)(nil),                        // 28: spark.connect.ReleaseExecuteResponse
-	(*ReleaseSessionRequest)(nil),                         // 29: spark.connect.ReleaseSessionRequest
-	(*ReleaseSessionResponse)(nil),                        // 30: spark.connect.ReleaseSessionResponse
-	(*FetchErrorDetailsRequest)(nil),                      // 31: spark.connect.FetchErrorDetailsRequest
-	(*FetchErrorDetailsResponse)(nil),                     // 32: spark.connect.FetchErrorDetailsResponse
-	(*CloneSessionRequest)(nil),                           // 33: spark.connect.CloneSessionRequest
-	(*CloneSessionResponse)(nil),                          // 34: spark.connect.CloneSessionResponse
-	(*GetStatusRequest)(nil),                              // 35: spark.connect.GetStatusRequest
-	(*GetStatusResponse)(nil),                             // 36: spark.connect.GetStatusResponse
-	(*ExecutePlanRequest_RequestOption)(nil),              // 37: spark.connect.ExecutePlanRequest.RequestOption
-	(*ExecutePlanResponse_ArrowBatch)(nil),                // 38: spark.connect.ExecutePlanResponse.ArrowBatch
-	(*ExecutePlanResponse_SqlCommandResult)(nil),          // 39: spark.connect.ExecutePlanResponse.SqlCommandResult
-	(*ExecutePlanResponse_ResultComplete)(nil),            // 40: spark.connect.ExecutePlanResponse.ResultComplete
-	(*ExecutePlanResponse_ExecutionProgress)(nil),         // 41: spark.connect.ExecutePlanResponse.ExecutionProgress
-	(*AnalyzePlanRequest_SparkVersion)(nil),               // 42: spark.connect.AnalyzePlanRequest.SparkVersion
-	(*AnalyzePlanResponse_SparkVersion)(nil),              // 43: spark.connect.AnalyzePlanResponse.SparkVersion
-	(*ConfigRequest_Operation)(nil),                       // 44: spark.connect.ConfigRequest.Operation
-	(*ConfigRequest_Set)(nil),                             // 45: spark.connect.ConfigRequest.Set
-	(*ConfigRequest_Get)(nil),                             // 46: spark.connect.ConfigRequest.Get
-	(*ConfigRequest_GetWithDefault)(nil),                  // 47: spark.connect.ConfigRequest.GetWithDefault
-	(*ConfigRequest_GetOption)(nil),                       // 48: spark.connect.ConfigRequest.GetOption
-	(*ConfigRequest_GetAll)(nil),                          // 49: spark.connect.ConfigRequest.GetAll
-	(*ConfigRequest_Unset)(nil),                           // 50: spark.connect.ConfigRequest.Unset
-	(*ConfigRequest_IsModifiable)(nil),                    // 51: spark.connect.ConfigRequest.IsModifiable
-	(*AddArtifactsRequest_ArtifactChunk)(nil),             // 52: spark.connect.AddArtifactsRequest.ArtifactChunk
-	(*AddArtifactsRequest_SingleChunkArtifact)(nil),       // 53: spark.connect.AddArtifactsRequest.SingleChunkArtifact
-	(*AddArtifactsRequest_Batch)(nil),                     // 54: spark.connect.AddArtifactsRequest.Batch
-	(*AddArtifactsRequest_BeginChunkedArtifact)(nil),      // 55: spark.connect.AddArtifactsRequest.BeginChunkedArtifact
-	(*AddArtifactsResponse_ArtifactSummary)(nil),          // 56: spark.connect.AddArtifactsResponse.ArtifactSummary
-	nil, // 57: spark.connect.ArtifactStatusesResponse.StatusesEntry
-	(*ArtifactStatusesResponse_ArtifactStatus)(nil), // 58: spark.connect.ArtifactStatusesResponse.ArtifactStatus
-	(*ReleaseExecuteRequest_ReleaseAll)(nil),        // 59: spark.connect.ReleaseExecuteRequest.ReleaseAll
-	(*ReleaseExecuteRequest_ReleaseUntil)(nil),      // 60: spark.connect.ReleaseExecuteRequest.ReleaseUntil
-	(*FetchErrorDetailsResponse_Error)(nil),         // 61: spark.connect.FetchErrorDetailsResponse.Error
-	(*GetStatusRequest_OperationStatusRequest)(nil), // 62: spark.connect.GetStatusRequest.OperationStatusRequest
-	(*GetStatusResponse_OperationStatus)(nil),       // 63: spark.connect.GetStatusResponse.OperationStatus
+	(CompressionCodec)(0),                                 // 0: spark.connect.CompressionCodec
+	(Plan_CompressedOperation_OpType)(0),                  // 1: spark.connect.Plan.CompressedOperation.OpType
+	(InterruptRequest_InterruptType)(0),                   // 2: spark.connect.InterruptRequest.InterruptType
+	(GetStatusResponse_OperationStatus_OperationState)(0), // 3: spark.connect.GetStatusResponse.OperationStatus.OperationState
+	(*UserContext)(nil),                                   // 4: spark.connect.UserContext
+	(*Plan)(nil),                                          // 5: spark.connect.Plan
+	(*Relation)(nil),                                      // 6: spark.connect.Relation
+	(*RelationCommon)(nil),                                // 7: spark.connect.RelationCommon
+	(*WithRelations)(nil),                                 // 8: spark.connect.WithRelations
+	(*Catalog)(nil),                                       // 9: spark.connect.Catalog
+	(*SetCurrentDatabase)(nil),                            // 10: spark.connect.SetCurrentDatabase
+	(*DropTempView)(nil),                                  // 11: spark.connect.DropTempView
+	(*DropGlobalTempView)(nil),                            // 12: spark.connect.DropGlobalTempView
+	(*CacheTable)(nil),                                    // 13: spark.connect.CacheTable
+	(*SetCurrentCatalog)(nil),                             // 14: spark.connect.SetCurrentCatalog
+	(*SQL)(nil),                                           // 15: spark.connect.SQL
+	(*Range)(nil),                                         // 16: spark.connect.Range
+	(*Command)(nil),                                       // 17: spark.connect.Command
+	(*CommonInlineUserDefinedFunction)(nil),               // 18: spark.connect.CommonInlineUserDefinedFunction
+	(*CommonInlineUserDefinedTableFunction)(nil),          // 19: spark.connect.CommonInlineUserDefinedTableFunction
+	(*CommonInlineUserDefinedDataSource)(nil),             // 20: spark.connect.CommonInlineUserDefinedDataSource
+	(*CreateDataFrameViewCommand)(nil),                    // 21: spark.connect.CreateDataFrameViewCommand
+	(*WriteStreamOperationStart)(nil),                     // 22: spark.connect.WriteStreamOperationStart
+	(*StreamingQueryListenerBusCommand)(nil),              // 23: spark.connect.StreamingQueryListenerBusCommand
+	(*CheckpointCommand)(nil),                             // 24: spark.connect.CheckpointCommand
+	(*MlCommand)(nil),                                     // 25: spark.connect.MlCommand
+	(*SqlCommand)(nil),                                    // 26: spark.connect.SqlCommand
+	(*ExecutePlanRequest)(nil),                            // 27: spark.connect.ExecutePlanRequest
+	(*ReattachOptions)(nil),                               // 28: spark.connect.ReattachOptions
+	(*ExecutePlanResponse)(nil),                           // 29: spark.connect.ExecutePlanResponse
+	(*AnalyzePlanRequest)(nil),                            // 30: spark.connect.AnalyzePlanRequest
+	(*AnalyzePlanResponse)(nil),                           // 31: spark.connect.AnalyzePlanResponse
+	(*KeyValue)(nil),                                      // 32: spark.connect.KeyValue
+	(*ConfigRequest)(nil),                                 // 33: spark.connect.ConfigRequest
+	(*ConfigResponse)(nil),                                // 34: spark.connect.ConfigResponse
+	(*AddArtifactsRequest)(nil),                           // 35: spark.connect.AddArtifactsRequest
+	(*AddArtifactsResponse)(nil),                          // 36: spark.connect.AddArtifactsResponse
+	(*ArtifactStatusesRequest)(nil),                       // 37: spark.connect.ArtifactStatusesRequest
+	(*ArtifactStatusesResponse)(nil),                      // 38: spark.connect.ArtifactStatusesResponse
+	(*InterruptRequest)(nil),                              // 39: spark.connect.InterruptRequest
+	(*InterruptResponse)(nil),                             // 40: spark.connect.InterruptResponse
+	(*ReattachExecuteRequest)(nil),                        // 41: spark.connect.ReattachExecuteRequest
+	(*ReleaseExecuteRequest)(nil),                         // 42: spark.connect.ReleaseExecuteRequest
+	(*ReleaseExecuteResponse)(nil),                        // 43: spark.connect.ReleaseExecuteResponse
+	(*ReleaseSessionRequest)(nil),                         // 44: spark.connect.ReleaseSessionRequest
+	(*ReleaseSessionResponse)(nil),                        // 45: spark.connect.ReleaseSessionResponse
+	(*FetchErrorDetailsRequest)(nil),                      // 46: spark.connect.FetchErrorDetailsRequest
+	(*FetchErrorDetailsResponse)(nil),                     // 47: spark.connect.FetchErrorDetailsResponse
+	(*CloneSessionRequest)(nil),                           // 48: spark.connect.CloneSessionRequest
+	(*CloneSessionResponse)(nil),                          // 49: spark.connect.CloneSessionResponse
+	(*GetStatusRequest)(nil),                              // 50: spark.connect.GetStatusRequest
+	(*GetStatusResponse)(nil),                             // 51: spark.connect.GetStatusResponse
+	(*Plan_CompressedOperation)(nil),                      // 52: spark.connect.Plan.CompressedOperation
+	(*ExecutePlanRequest_RequestOption)(nil),              // 53: spark.connect.ExecutePlanRequest.RequestOption
+	(*ExecutePlanResponse_ArrowBatch)(nil),                // 54: spark.connect.ExecutePlanResponse.ArrowBatch
+	(*ExecutePlanResponse_SqlCommandResult)(nil),          // 55: spark.connect.ExecutePlanResponse.SqlCommandResult
+	(*ExecutePlanResponse_ResultComplete)(nil),            // 56: spark.connect.ExecutePlanResponse.ResultComplete
+	(*ExecutePlanResponse_ExecutionProgress)(nil),         // 57: spark.connect.ExecutePlanResponse.ExecutionProgress
+	(*AnalyzePlanRequest_SparkVersion)(nil),               // 58: spark.connect.AnalyzePlanRequest.SparkVersion
+	(*AnalyzePlanResponse_SparkVersion)(nil),              // 59: spark.connect.AnalyzePlanResponse.SparkVersion
+	(*ConfigRequest_Operation)(nil),                       // 60: spark.connect.ConfigRequest.Operation
+	(*ConfigRequest_Set)(nil),                             // 61: spark.connect.ConfigRequest.Set
+	(*ConfigRequest_Get)(nil),                             // 62: spark.connect.ConfigRequest.Get
+	(*ConfigRequest_GetWithDefault)(nil),                  // 63: spark.connect.ConfigRequest.GetWithDefault
+	(*ConfigRequest_GetOption)(nil),                       // 64: spark.connect.ConfigRequest.GetOption
+	(*ConfigRequest_GetAll)(nil),                          // 65: spark.connect.ConfigRequest.GetAll
+	(*ConfigRequest_Unset)(nil),                           // 66: spark.connect.ConfigRequest.Unset
+	(*ConfigRequest_IsModifiable)(nil),                    // 67: spark.connect.ConfigRequest.IsModifiable
+	(*AddArtifactsRequest_ArtifactChunk)(nil),             // 68: spark.connect.AddArtifactsRequest.ArtifactChunk
+	(*AddArtifactsRequest_SingleChunkArtifact)(nil),       // 69: spark.connect.AddArtifactsRequest.SingleChunkArtifact
+	(*AddArtifactsRequest_Batch)(nil),                     // 70: spark.connect.AddArtifactsRequest.Batch
+	(*AddArtifactsRequest_BeginChunkedArtifact)(nil),      // 71: spark.connect.AddArtifactsRequest.BeginChunkedArtifact
+	(*AddArtifactsResponse_ArtifactSummary)(nil),          // 72: spark.connect.AddArtifactsResponse.ArtifactSummary
+	nil, // 73: spark.connect.ArtifactStatusesResponse.StatusesEntry
+	(*ArtifactStatusesResponse_ArtifactStatus)(nil), // 74: spark.connect.ArtifactStatusesResponse.ArtifactStatus
+	(*ReleaseExecuteRequest_ReleaseAll)(nil),        // 75: spark.connect.ReleaseExecuteRequest.ReleaseAll
+	(*ReleaseExecuteRequest_ReleaseUntil)(nil),      // 76: spark.connect.ReleaseExecuteRequest.ReleaseUntil
+	(*FetchErrorDetailsResponse_Error)(nil),         // 77: spark.connect.FetchErrorDetailsResponse.Error
+	(*GetStatusRequest_OperationStatusRequest)(nil), // 78: spark.connect.GetStatusRequest.OperationStatusRequest
+	(*GetStatusResponse_OperationStatus)(nil),       // 79: spark.connect.GetStatusResponse.OperationStatus
 }
 var file_spark_connect_base_proto_depIdxs = []int32{
-	4,  // 0: spark.connect.Plan.root:type_name -> spark.connect.Relation
-	10, // 1: spark.connect.Plan.command:type_name -> spark.connect.Command
-	8,  // 2: spark.connect.Relation.sql:type_name -> spark.connect.SQL
-	9,  // 3: spark.connect.Relation.range:type_name -> spark.connect.Range
-	5,  // 4: spark.connect.Relation.catalog:type_name -> spark.connect.Catalog
-	6,  // 5: spark.connect.Catalog.set_current_database:type_name -> spark.connect.SetCurrentDatabase
-	7,  // 6: spark.connect.Catalog.set_current_catalog:type_name -> spark.connect.SetCurrentCatalog
-	11, // 7: spark.connect.Command.sql_command:type_name -> spark.connect.SqlCommand
-	4,  // 8: spark.connect.SqlCommand.input:type_name -> spark.connect.Relation
-	2,  // 9: spark.connect.ExecutePlanRequest.user_context:type_name -> spark.connect.UserContext
-	3,  // 10: spark.connect.ExecutePlanRequest.plan:type_name -> spark.connect.Plan
-	37, // 11: spark.connect.ExecutePlanRequest.request_options:type_name -> spark.connect.ExecutePlanRequest.RequestOption
-	38, // 12: spark.connect.ExecutePlanResponse.arrow_batch:type_name -> spark.connect.ExecutePlanResponse.ArrowBatch
-	39, // 13: spark.connect.ExecutePlanResponse.sql_command_result:type_name -> spark.connect.ExecutePlanResponse.SqlCommandResult
-	40, // 14: spark.connect.ExecutePlanResponse.result_complete:type_name -> spark.connect.ExecutePlanResponse.ResultComplete
-	41, // 15: spark.connect.ExecutePlanResponse.execution_progress:type_name -> spark.connect.ExecutePlanResponse.ExecutionProgress
-	2,  // 16: spark.connect.AnalyzePlanRequest.user_context:type_name -> spark.connect.UserContext
-	42, // 17: spark.connect.AnalyzePlanRequest.spark_version:type_name -> spark.connect.AnalyzePlanRequest.SparkVersion
-	43, // 18: spark.connect.AnalyzePlanResponse.spark_version:type_name -> spark.connect.AnalyzePlanResponse.SparkVersion
-	2,  // 19: spark.connect.ConfigRequest.user_context:type_name -> spark.connect.UserContext
-	44, // 20: spark.connect.ConfigRequest.operation:type_name -> spark.connect.ConfigRequest.Operation
-	17, // 21: spark.connect.ConfigResponse.pairs:type_name -> spark.connect.KeyValue
-	2,  // 22: spark.connect.AddArtifactsRequest.user_context:type_name -> spark.connect.UserContext
-	54, // 23: spark.connect.AddArtifactsRequest.batch:type_name -> spark.connect.AddArtifactsRequest.Batch
-	55, // 24: spark.connect.AddArtifactsRequest.begin_chunk:type_name -> spark.connect.AddArtifactsRequest.BeginChunkedArtifact
-	52, // 25: spark.connect.AddArtifactsRequest.chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
-	56, // 26: spark.connect.AddArtifactsResponse.artifacts:type_name -> spark.connect.AddArtifactsResponse.ArtifactSummary
-	2,  // 27: spark.connect.ArtifactStatusesRequest.user_context:type_name -> spark.connect.UserContext
-	57, // 28: spark.connect.ArtifactStatusesResponse.statuses:type_name -> spark.connect.ArtifactStatusesResponse.StatusesEntry
-	2,  // 29: spark.connect.InterruptRequest.user_context:type_name -> spark.connect.UserContext
-	0,  // 30: spark.connect.InterruptRequest.interrupt_type:type_name -> spark.connect.InterruptRequest.InterruptType
-	2,  // 31: spark.connect.ReattachExecuteRequest.user_context:type_name -> spark.connect.UserContext
-	2,  // 32: spark.connect.ReleaseExecuteRequest.user_context:type_name -> spark.connect.UserContext
-	59, // 33: spark.connect.ReleaseExecuteRequest.release_all:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseAll
-	60, // 34: spark.connect.ReleaseExecuteRequest.release_until:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseUntil
-	2,  // 35: spark.connect.ReleaseSessionRequest.user_context:type_name -> spark.connect.UserContext
-	2,  // 36: spark.connect.FetchErrorDetailsRequest.user_context:type_name -> spark.connect.UserContext
-	61, // 37: spark.connect.FetchErrorDetailsResponse.errors:type_name -> spark.connect.FetchErrorDetailsResponse.Error
-	2,  // 38: spark.connect.CloneSessionRequest.user_context:type_name -> spark.connect.UserContext
-	2,  // 39: spark.connect.GetStatusRequest.user_context:type_name -> spark.connect.UserContext
-	62, // 40: spark.connect.GetStatusRequest.operation_status:type_name -> spark.connect.GetStatusRequest.OperationStatusRequest
-	63, // 41: spark.connect.GetStatusResponse.operation_statuses:type_name -> spark.connect.GetStatusResponse.OperationStatus
-	13, // 42: spark.connect.ExecutePlanRequest.RequestOption.reattach_options:type_name -> spark.connect.ReattachOptions
-	4,  // 43: spark.connect.ExecutePlanResponse.SqlCommandResult.relation:type_name -> spark.connect.Relation
-	45, // 44: spark.connect.ConfigRequest.Operation.set:type_name -> spark.connect.ConfigRequest.Set
-	46, // 45: spark.connect.ConfigRequest.Operation.get:type_name -> spark.connect.ConfigRequest.Get
-	47, // 46: spark.connect.ConfigRequest.Operation.get_with_default:type_name -> spark.connect.ConfigRequest.GetWithDefault
-	48, // 47: spark.connect.ConfigRequest.Operation.get_option:type_name -> spark.connect.ConfigRequest.GetOption
-	49, // 48: spark.connect.ConfigRequest.Operation.get_all:type_name -> spark.connect.ConfigRequest.GetAll
-	50, // 49: spark.connect.ConfigRequest.Operation.unset:type_name -> spark.connect.ConfigRequest.Unset
-	51, // 50: spark.connect.ConfigRequest.Operation.is_modifiable:type_name -> spark.connect.ConfigRequest.IsModifiable
-	17, // 51: spark.connect.ConfigRequest.Set.pairs:type_name -> spark.connect.KeyValue
-	17, // 52: spark.connect.ConfigRequest.GetWithDefault.pairs:type_name -> spark.connect.KeyValue
-	52, // 53: spark.connect.AddArtifactsRequest.SingleChunkArtifact.data:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
-	53, // 54: spark.connect.AddArtifactsRequest.Batch.artifacts:type_name -> spark.connect.AddArtifactsRequest.SingleChunkArtifact
-	52, // 55: spark.connect.AddArtifactsRequest.BeginChunkedArtifact.initial_chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
-	58, // 56: spark.connect.ArtifactStatusesResponse.StatusesEntry.value:type_name -> spark.connect.ArtifactStatusesResponse.ArtifactStatus
-	1,  // 57: spark.connect.GetStatusResponse.OperationStatus.state:type_name -> spark.connect.GetStatusResponse.OperationStatus.OperationState
-	12, // 58: spark.connect.SparkConnectService.ExecutePlan:input_type -> spark.connect.ExecutePlanRequest
-	15, // 59: spark.connect.SparkConnectService.AnalyzePlan:input_type -> spark.connect.AnalyzePlanRequest
-	18, // 60: spark.connect.SparkConnectService.Config:input_type -> spark.connect.ConfigRequest
-	20, // 61: spark.connect.SparkConnectService.AddArtifacts:input_type -> spark.connect.AddArtifactsRequest
-	22, // 62: spark.connect.SparkConnectService.ArtifactStatus:input_type -> spark.connect.ArtifactStatusesRequest
-	24, // 63: spark.connect.SparkConnectService.Interrupt:input_type -> spark.connect.InterruptRequest
-	26, // 64: spark.connect.SparkConnectService.ReattachExecute:input_type -> spark.connect.ReattachExecuteRequest
-	27, // 65: spark.connect.SparkConnectService.ReleaseExecute:input_type -> spark.connect.ReleaseExecuteRequest
-	29, // 66: spark.connect.SparkConnectService.ReleaseSession:input_type -> spark.connect.ReleaseSessionRequest
-	31, // 67: spark.connect.SparkConnectService.FetchErrorDetails:input_type -> spark.connect.FetchErrorDetailsRequest
-	33, // 68: spark.connect.SparkConnectService.CloneSession:input_type -> spark.connect.CloneSessionRequest
-	35, // 69: spark.connect.SparkConnectService.GetStatus:input_type -> spark.connect.GetStatusRequest
-	14, // 70: spark.connect.SparkConnectService.ExecutePlan:output_type -> spark.connect.ExecutePlanResponse
-	16, // 71: spark.connect.SparkConnectService.AnalyzePlan:output_type -> spark.connect.AnalyzePlanResponse
-	19, // 72: spark.connect.SparkConnectService.Config:output_type -> spark.connect.ConfigResponse
-	21, // 73: spark.connect.SparkConnectService.AddArtifacts:output_type -> spark.connect.AddArtifactsResponse
-	23, // 74: spark.connect.SparkConnectService.ArtifactStatus:output_type -> spark.connect.ArtifactStatusesResponse
-	25, // 75: spark.connect.SparkConnectService.Interrupt:output_type -> spark.connect.InterruptResponse
-	14, // 76: spark.connect.SparkConnectService.ReattachExecute:output_type -> spark.connect.ExecutePlanResponse
-	28, // 77: spark.connect.SparkConnectService.ReleaseExecute:output_type -> spark.connect.ReleaseExecuteResponse
-	30, // 78: spark.connect.SparkConnectService.ReleaseSession:output_type -> spark.connect.ReleaseSessionResponse
-	32, // 79: spark.connect.SparkConnectService.FetchErrorDetails:output_type -> spark.connect.FetchErrorDetailsResponse
-	34, // 80: spark.connect.SparkConnectService.CloneSession:output_type -> spark.connect.CloneSessionResponse
-	36, // 81: spark.connect.SparkConnectService.GetStatus:output_type -> spark.connect.GetStatusResponse
-	70, // [70:82] is the sub-list for method output_type
-	58, // [58:70] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	6,  // 0: spark.connect.Plan.root:type_name -> spark.connect.Relation
+	17, // 1: spark.connect.Plan.command:type_name -> spark.connect.Command
+	52, // 2: spark.connect.Plan.compressed_operation:type_name -> spark.connect.Plan.CompressedOperation
+	7,  // 3: spark.connect.Relation.common:type_name -> spark.connect.RelationCommon
+	15, // 4: spark.connect.Relation.sql:type_name -> spark.connect.SQL
+	16, // 5: spark.connect.Relation.range:type_name -> spark.connect.Range
+	8,  // 6: spark.connect.Relation.with_relations:type_name -> spark.connect.WithRelations
+	9,  // 7: spark.connect.Relation.catalog:type_name -> spark.connect.Catalog
+	6,  // 8: spark.connect.WithRelations.root:type_name -> spark.connect.Relation
+	6,  // 9: spark.connect.WithRelations.references:type_name -> spark.connect.Relation
+	10, // 10: spark.connect.Catalog.set_current_database:type_name -> spark.connect.SetCurrentDatabase
+	11, // 11: spark.connect.Catalog.drop_temp_view:type_name -> spark.connect.DropTempView
+	12, // 12: spark.connect.Catalog.drop_global_temp_view:type_name -> spark.connect.DropGlobalTempView
+	13, // 13: spark.connect.Catalog.cache_table:type_name -> spark.connect.CacheTable
+	14, // 14: spark.connect.Catalog.set_current_catalog:type_name -> spark.connect.SetCurrentCatalog
+	18, // 15: spark.connect.Command.register_function:type_name -> spark.connect.CommonInlineUserDefinedFunction
+	21, // 16: spark.connect.Command.create_dataframe_view:type_name -> spark.connect.CreateDataFrameViewCommand
+	26, // 17: spark.connect.Command.sql_command:type_name -> spark.connect.SqlCommand
+	22, // 18: spark.connect.Command.write_stream_operation_start:type_name -> spark.connect.WriteStreamOperationStart
+	19, // 19: spark.connect.Command.register_table_function:type_name -> spark.connect.CommonInlineUserDefinedTableFunction
+	23, // 20: spark.connect.Command.streaming_query_listener_bus_command:type_name -> spark.connect.StreamingQueryListenerBusCommand
+	20, // 21: spark.connect.Command.register_data_source:type_name -> spark.connect.CommonInlineUserDefinedDataSource
+	24, // 22: spark.connect.Command.checkpoint_command:type_name -> spark.connect.CheckpointCommand
+	25, // 23: spark.connect.Command.ml_command:type_name -> spark.connect.MlCommand
+	6,  // 24: spark.connect.CreateDataFrameViewCommand.input:type_name -> spark.connect.Relation
+	6,  // 25: spark.connect.SqlCommand.input:type_name -> spark.connect.Relation
+	4,  // 26: spark.connect.ExecutePlanRequest.user_context:type_name -> spark.connect.UserContext
+	5,  // 27: spark.connect.ExecutePlanRequest.plan:type_name -> spark.connect.Plan
+	53, // 28: spark.connect.ExecutePlanRequest.request_options:type_name -> spark.connect.ExecutePlanRequest.RequestOption
+	54, // 29: spark.connect.ExecutePlanResponse.arrow_batch:type_name -> spark.connect.ExecutePlanResponse.ArrowBatch
+	55, // 30: spark.connect.ExecutePlanResponse.sql_command_result:type_name -> spark.connect.ExecutePlanResponse.SqlCommandResult
+	56, // 31: spark.connect.ExecutePlanResponse.result_complete:type_name -> spark.connect.ExecutePlanResponse.ResultComplete
+	57, // 32: spark.connect.ExecutePlanResponse.execution_progress:type_name -> spark.connect.ExecutePlanResponse.ExecutionProgress
+	4,  // 33: spark.connect.AnalyzePlanRequest.user_context:type_name -> spark.connect.UserContext
+	58, // 34: spark.connect.AnalyzePlanRequest.spark_version:type_name -> spark.connect.AnalyzePlanRequest.SparkVersion
+	59, // 35: spark.connect.AnalyzePlanResponse.spark_version:type_name -> spark.connect.AnalyzePlanResponse.SparkVersion
+	4,  // 36: spark.connect.ConfigRequest.user_context:type_name -> spark.connect.UserContext
+	60, // 37: spark.connect.ConfigRequest.operation:type_name -> spark.connect.ConfigRequest.Operation
+	32, // 38: spark.connect.ConfigResponse.pairs:type_name -> spark.connect.KeyValue
+	4,  // 39: spark.connect.AddArtifactsRequest.user_context:type_name -> spark.connect.UserContext
+	70, // 40: spark.connect.AddArtifactsRequest.batch:type_name -> spark.connect.AddArtifactsRequest.Batch
+	71, // 41: spark.connect.AddArtifactsRequest.begin_chunk:type_name -> spark.connect.AddArtifactsRequest.BeginChunkedArtifact
+	68, // 42: spark.connect.AddArtifactsRequest.chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
+	72, // 43: spark.connect.AddArtifactsResponse.artifacts:type_name -> spark.connect.AddArtifactsResponse.ArtifactSummary
+	4,  // 44: spark.connect.ArtifactStatusesRequest.user_context:type_name -> spark.connect.UserContext
+	73, // 45: spark.connect.ArtifactStatusesResponse.statuses:type_name -> spark.connect.ArtifactStatusesResponse.StatusesEntry
+	4,  // 46: spark.connect.InterruptRequest.user_context:type_name -> spark.connect.UserContext
+	2,  // 47: spark.connect.InterruptRequest.interrupt_type:type_name -> spark.connect.InterruptRequest.InterruptType
+	4,  // 48: spark.connect.ReattachExecuteRequest.user_context:type_name -> spark.connect.UserContext
+	4,  // 49: spark.connect.ReleaseExecuteRequest.user_context:type_name -> spark.connect.UserContext
+	75, // 50: spark.connect.ReleaseExecuteRequest.release_all:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseAll
+	76, // 51: spark.connect.ReleaseExecuteRequest.release_until:type_name -> spark.connect.ReleaseExecuteRequest.ReleaseUntil
+	4,  // 52: spark.connect.ReleaseSessionRequest.user_context:type_name -> spark.connect.UserContext
+	4,  // 53: spark.connect.FetchErrorDetailsRequest.user_context:type_name -> spark.connect.UserContext
+	77, // 54: spark.connect.FetchErrorDetailsResponse.errors:type_name -> spark.connect.FetchErrorDetailsResponse.Error
+	4,  // 55: spark.connect.CloneSessionRequest.user_context:type_name -> spark.connect.UserContext
+	4,  // 56: spark.connect.GetStatusRequest.user_context:type_name -> spark.connect.UserContext
+	78, // 57: spark.connect.GetStatusRequest.operation_status:type_name -> spark.connect.GetStatusRequest.OperationStatusRequest
+	79, // 58: spark.connect.GetStatusResponse.operation_statuses:type_name -> spark.connect.GetStatusResponse.OperationStatus
+	1,  // 59: spark.connect.Plan.CompressedOperation.op_type:type_name -> spark.connect.Plan.CompressedOperation.OpType
+	0,  // 60: spark.connect.Plan.CompressedOperation.compression_codec:type_name -> spark.connect.CompressionCodec
+	28, // 61: spark.connect.ExecutePlanRequest.RequestOption.reattach_options:type_name -> spark.connect.ReattachOptions
+	6,  // 62: spark.connect.ExecutePlanResponse.SqlCommandResult.relation:type_name -> spark.connect.Relation
+	61, // 63: spark.connect.ConfigRequest.Operation.set:type_name -> spark.connect.ConfigRequest.Set
+	62, // 64: spark.connect.ConfigRequest.Operation.get:type_name -> spark.connect.ConfigRequest.Get
+	63, // 65: spark.connect.ConfigRequest.Operation.get_with_default:type_name -> spark.connect.ConfigRequest.GetWithDefault
+	64, // 66: spark.connect.ConfigRequest.Operation.get_option:type_name -> spark.connect.ConfigRequest.GetOption
+	65, // 67: spark.connect.ConfigRequest.Operation.get_all:type_name -> spark.connect.ConfigRequest.GetAll
+	66, // 68: spark.connect.ConfigRequest.Operation.unset:type_name -> spark.connect.ConfigRequest.Unset
+	67, // 69: spark.connect.ConfigRequest.Operation.is_modifiable:type_name -> spark.connect.ConfigRequest.IsModifiable
+	32, // 70: spark.connect.ConfigRequest.Set.pairs:type_name -> spark.connect.KeyValue
+	32, // 71: spark.connect.ConfigRequest.GetWithDefault.pairs:type_name -> spark.connect.KeyValue
+	68, // 72: spark.connect.AddArtifactsRequest.SingleChunkArtifact.data:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
+	69, // 73: spark.connect.AddArtifactsRequest.Batch.artifacts:type_name -> spark.connect.AddArtifactsRequest.SingleChunkArtifact
+	68, // 74: spark.connect.AddArtifactsRequest.BeginChunkedArtifact.initial_chunk:type_name -> spark.connect.AddArtifactsRequest.ArtifactChunk
+	74, // 75: spark.connect.ArtifactStatusesResponse.StatusesEntry.value:type_name -> spark.connect.ArtifactStatusesResponse.ArtifactStatus
+	3,  // 76: spark.connect.GetStatusResponse.OperationStatus.state:type_name -> spark.connect.GetStatusResponse.OperationStatus.OperationState
+	27, // 77: spark.connect.SparkConnectService.ExecutePlan:input_type -> spark.connect.ExecutePlanRequest
+	30, // 78: spark.connect.SparkConnectService.AnalyzePlan:input_type -> spark.connect.AnalyzePlanRequest
+	33, // 79: spark.connect.SparkConnectService.Config:input_type -> spark.connect.ConfigRequest
+	35, // 80: spark.connect.SparkConnectService.AddArtifacts:input_type -> spark.connect.AddArtifactsRequest
+	37, // 81: spark.connect.SparkConnectService.ArtifactStatus:input_type -> spark.connect.ArtifactStatusesRequest
+	39, // 82: spark.connect.SparkConnectService.Interrupt:input_type -> spark.connect.InterruptRequest
+	41, // 83: spark.connect.SparkConnectService.ReattachExecute:input_type -> spark.connect.ReattachExecuteRequest
+	42, // 84: spark.connect.SparkConnectService.ReleaseExecute:input_type -> spark.connect.ReleaseExecuteRequest
+	44, // 85: spark.connect.SparkConnectService.ReleaseSession:input_type -> spark.connect.ReleaseSessionRequest
+	46, // 86: spark.connect.SparkConnectService.FetchErrorDetails:input_type -> spark.connect.FetchErrorDetailsRequest
+	48, // 87: spark.connect.SparkConnectService.CloneSession:input_type -> spark.connect.CloneSessionRequest
+	50, // 88: spark.connect.SparkConnectService.GetStatus:input_type -> spark.connect.GetStatusRequest
+	29, // 89: spark.connect.SparkConnectService.ExecutePlan:output_type -> spark.connect.ExecutePlanResponse
+	31, // 90: spark.connect.SparkConnectService.AnalyzePlan:output_type -> spark.connect.AnalyzePlanResponse
+	34, // 91: spark.connect.SparkConnectService.Config:output_type -> spark.connect.ConfigResponse
+	36, // 92: spark.connect.SparkConnectService.AddArtifacts:output_type -> spark.connect.AddArtifactsResponse
+	38, // 93: spark.connect.SparkConnectService.ArtifactStatus:output_type -> spark.connect.ArtifactStatusesResponse
+	40, // 94: spark.connect.SparkConnectService.Interrupt:output_type -> spark.connect.InterruptResponse
+	29, // 95: spark.connect.SparkConnectService.ReattachExecute:output_type -> spark.connect.ExecutePlanResponse
+	43, // 96: spark.connect.SparkConnectService.ReleaseExecute:output_type -> spark.connect.ReleaseExecuteResponse
+	45, // 97: spark.connect.SparkConnectService.ReleaseSession:output_type -> spark.connect.ReleaseSessionResponse
+	47, // 98: spark.connect.SparkConnectService.FetchErrorDetails:output_type -> spark.connect.FetchErrorDetailsResponse
+	49, // 99: spark.connect.SparkConnectService.CloneSession:output_type -> spark.connect.CloneSessionResponse
+	51, // 100: spark.connect.SparkConnectService.GetStatus:output_type -> spark.connect.GetStatusResponse
+	89, // [89:101] is the sub-list for method output_type
+	77, // [77:89] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_spark_connect_base_proto_init() }
@@ -4651,61 +5711,76 @@ func file_spark_connect_base_proto_init() {
 	file_spark_connect_base_proto_msgTypes[1].OneofWrappers = []any{
 		(*Plan_Root)(nil),
 		(*Plan_Command)(nil),
+		(*Plan_CompressedOperation_)(nil),
 	}
 	file_spark_connect_base_proto_msgTypes[2].OneofWrappers = []any{
 		(*Relation_Sql)(nil),
 		(*Relation_Range)(nil),
+		(*Relation_WithRelations)(nil),
 		(*Relation_Catalog)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[3].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[3].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[5].OneofWrappers = []any{
 		(*Catalog_SetCurrentDatabase)(nil),
+		(*Catalog_DropTempView)(nil),
+		(*Catalog_DropGlobalTempView)(nil),
+		(*Catalog_CacheTable)(nil),
 		(*Catalog_SetCurrentCatalog)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[7].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[8].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[12].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[13].OneofWrappers = []any{
+		(*Command_RegisterFunction)(nil),
+		(*Command_CreateDataframeView)(nil),
 		(*Command_SqlCommand)(nil),
+		(*Command_WriteStreamOperationStart)(nil),
+		(*Command_RegisterTableFunction)(nil),
+		(*Command_StreamingQueryListenerBusCommand)(nil),
+		(*Command_RegisterDataSource)(nil),
+		(*Command_CheckpointCommand)(nil),
+		(*Command_MlCommand)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[10].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[12].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[19].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[23].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[25].OneofWrappers = []any{
 		(*ExecutePlanResponse_ArrowBatch_)(nil),
 		(*ExecutePlanResponse_SqlCommandResult_)(nil),
 		(*ExecutePlanResponse_ResultComplete_)(nil),
 		(*ExecutePlanResponse_ExecutionProgress_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[13].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[26].OneofWrappers = []any{
 		(*AnalyzePlanRequest_SparkVersion_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[14].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[27].OneofWrappers = []any{
 		(*AnalyzePlanResponse_SparkVersion_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[15].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[16].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[18].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[28].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[29].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[31].OneofWrappers = []any{
 		(*AddArtifactsRequest_Batch_)(nil),
 		(*AddArtifactsRequest_BeginChunk)(nil),
 		(*AddArtifactsRequest_Chunk)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[20].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[22].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[33].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[35].OneofWrappers = []any{
 		(*InterruptRequest_OperationTag)(nil),
 		(*InterruptRequest_OperationId)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[24].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[25].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[37].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[38].OneofWrappers = []any{
 		(*ReleaseExecuteRequest_ReleaseAll_)(nil),
 		(*ReleaseExecuteRequest_ReleaseUntil_)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[26].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[27].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[29].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[30].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[31].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[33].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[35].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[39].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[40].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[42].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[43].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[44].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[46].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[49].OneofWrappers = []any{
 		(*ExecutePlanRequest_RequestOption_ReattachOptions)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[36].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[42].OneofWrappers = []any{
+	file_spark_connect_base_proto_msgTypes[50].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[56].OneofWrappers = []any{
 		(*ConfigRequest_Operation_Set)(nil),
 		(*ConfigRequest_Operation_Get)(nil),
 		(*ConfigRequest_Operation_GetWithDefault)(nil),
@@ -4714,15 +5789,15 @@ func file_spark_connect_base_proto_init() {
 		(*ConfigRequest_Operation_Unset)(nil),
 		(*ConfigRequest_Operation_IsModifiable)(nil),
 	}
-	file_spark_connect_base_proto_msgTypes[43].OneofWrappers = []any{}
-	file_spark_connect_base_proto_msgTypes[47].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[57].OneofWrappers = []any{}
+	file_spark_connect_base_proto_msgTypes[61].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spark_connect_base_proto_rawDesc), len(file_spark_connect_base_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   62,
+			NumEnums:      4,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,312 @@
+package sessions
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// JournalConfig is what a Journal is made of.
+type JournalConfig struct {
+	// Store keeps it. Required.
+	Store JournalStore
+	// Keys encrypt it. Required.
+	Keys *JournalKeys
+	// Carried knows what was lost with an engine. nil = Tell has nothing to say.
+	Carried CarriedStore
+	// SettleTimeout bounds each try to settle an entry; 0 = 2 s.
+	SettleTimeout time.Duration
+	// Logger; nil = none.
+	Logger *zap.Logger
+}
+
+// Journal records, for each Spark session, the acts that its state consists of,
+// so that a new engine can be brought to the same state (Replay).
+//
+// It is written ahead: an act is in the journal before the engine has the request
+// whole, and committed once the engine has said that it did it. What a client saw
+// succeed is therefore always there; an act that was not committed, since a
+// process died or a stream broke between the two, is replayed too, and what
+// became of it is told. See docs/design/0006. Methods are safe for any goroutine.
+type Journal struct {
+	JournalConfig
+
+	mu      sync.Mutex
+	pending []settlement
+	ready   chan struct{} // holds a token if there are any
+}
+
+// Ticket is an entry that was begun.
+type Ticket struct {
+	session ID
+	spark   SparkID
+	seq     uint64 // 0 = the whole journal of spark
+}
+
+type settlement struct {
+	Ticket
+	commit bool
+}
+
+// maxPending bounds the entries that wait to be settled. One beyond it stays
+// uncommitted, which is safe.
+const maxPending = 10_000
+
+// NewJournal checks c and starts nothing. Call Run.
+func NewJournal(c JournalConfig) (*Journal, error) {
+	if c.Store == nil || c.Keys == nil {
+		return nil, errors.New("journal: a store and keys are required")
+	}
+	setDefault(&c.SettleTimeout, 2*time.Second)
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return &Journal{JournalConfig: c, ready: make(chan struct{}, 1)}, nil
+}
+
+// Begin records an act that is about to reach the engine. What is over a cap is
+// recorded as lost, and is no error. ErrUnavailable, ErrClosed, ErrNotFound: the
+// act is not recorded and must not go on.
+func (j *Journal) Begin(ctx context.Context, id ID, spark SparkID, e *Entry) (Ticket, error) {
+	t := Ticket{session: id, spark: spark}
+	if err := j.putArtifacts(ctx, id, e); err != nil {
+		return t, err
+	}
+	seq, err := j.Store.NextEntry(ctx, id, spark)
+	if err != nil {
+		return t, fmt.Errorf("begin journal entry: %w", err)
+	}
+	t.seq = seq
+	err = j.add(ctx, t, e)
+	if errors.Is(err, ErrJournalFull) {
+		err = j.add(ctx, t, e.lost("the state of this Spark session is over the cap of its journal"))
+	}
+	switch {
+	case err == nil:
+		return t, nil
+	case !errors.Is(err, ErrJournalFull):
+		j.Settle(t, false) // it may be there all the same
+		return Ticket{}, err
+	}
+	return Ticket{}, nil // so much was lost that the loss of one more is no news
+}
+
+// lost is e without what is needed to do it again.
+func (e *Entry) lost(why string) *Entry {
+	return &Entry{Method: e.Method, What: e.What, Makes: e.Makes, Lost: why, Notable: true}
+}
+
+func (j *Journal) add(ctx context.Context, t Ticket, e *Entry) error {
+	plain, err := e.encode()
+	if err != nil {
+		return err
+	}
+	sealed := SealedEntry{Seq: t.seq}
+	if sealed.Body, err = j.Keys.seal(t.session, entryPlace(t.spark, t.seq), plain); err != nil {
+		return err
+	}
+	switch {
+	case e.Lost != "":
+		sealed.Slot = lostSlot + j.Keys.mask(t.session, e.What)
+	case e.Replaces != "":
+		sealed.Slot = j.Keys.mask(t.session, e.Replaces)
+	}
+	if err := j.Store.AddEntry(ctx, t.session, t.spark, sealed); err != nil {
+		return fmt.Errorf("add journal entry: %w", err)
+	}
+	return nil
+}
+
+// lostSlot begins the slot of entries that only say what was lost: a store keeps
+// some of these beyond its cap, and a second of the same name in place of the first.
+const lostSlot = "lost-"
+
+// IsLostSlot says whether a slot is that of an entry which only says what was lost.
+func IsLostSlot(slot string) bool {
+	return len(slot) > len(lostSlot) && slot[:len(lostSlot)] == lostSlot
+}
+
+// putArtifacts moves the content of artifacts into blobs. What does not fit makes
+// the entry a lost one.
+func (j *Journal) putArtifacts(ctx context.Context, id ID, e *Entry) error {
+	for i := range e.Artifacts {
+		a := &e.Artifacts[i]
+		if a.Data == nil {
+			continue
+		}
+		sum := sha256.Sum256(a.Data)
+		a.Sum, a.Size = hex.EncodeToString(sum[:]), int64(len(a.Data))
+		name := j.Keys.mask(id, a.Sum)
+		sealed, err := j.Keys.sealBlob(id, name, a.Data)
+		if err != nil {
+			return err
+		}
+		err = j.Store.PutBlob(ctx, id, name, sealed)
+		if errors.Is(err, ErrJournalFull) {
+			*e = *e.lost("the artifacts of this session are over their cap")
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("keep artifact: %w", err)
+		}
+		a.Blob, a.Data = name, nil
+	}
+	return nil
+}
+
+// Forget drops the journal of a Spark session that its client has released. It
+// does not wait.
+func (j *Journal) Forget(id ID, spark SparkID) { j.Settle(Ticket{session: id, spark: spark}, false) }
+
+// Settle says that the engine did the act (commit), or refused it and nothing
+// changed. It does not wait.
+func (j *Journal) Settle(t Ticket, commit bool) {
+	if t.session == "" || t.seq == 0 && commit {
+		return
+	}
+	j.mu.Lock()
+	full := len(j.pending) >= maxPending
+	if !full {
+		j.pending = append(j.pending, settlement{t, commit})
+	}
+	j.mu.Unlock()
+	if full {
+		j.Logger.Warn("journal entry stays uncommitted: too many wait", zap.String("session", string(t.session)))
+		return
+	}
+	select {
+	case j.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Run settles entries until ctx ends, then those that wait, each once. What it
+// could not settle in the end stays uncommitted.
+func (j *Journal) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-j.ready:
+			j.settleAll(ctx)
+		case <-ctx.Done():
+			j.settleAll(ctx)
+			return ctx.Err()
+		}
+	}
+}
+
+// settleAll settles what waits, in order. With the registry away it stops and
+// comes again.
+func (j *Journal) settleAll(ctx context.Context) {
+	for {
+		j.mu.Lock()
+		if len(j.pending) == 0 {
+			j.mu.Unlock()
+			return
+		}
+		batch := j.pending
+		j.pending = nil
+		j.mu.Unlock()
+		for i, s := range batch {
+			if err := j.settleOne(ctx, s); errors.Is(err, ErrUnavailable) {
+				j.again(ctx, batch[i:])
+				return
+			}
+		}
+	}
+}
+
+// settleOne is not cut short by the end of Run: SettleTimeout bounds it.
+func (j *Journal) settleOne(ctx context.Context, s settlement) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), j.SettleTimeout)
+	defer cancel()
+	var err error
+	if s.seq == 0 {
+		err = j.Store.DropJournal(ctx, s.session, s.spark)
+	} else {
+		err = j.Store.SettleEntry(ctx, s.session, s.spark, s.seq, s.commit)
+	}
+	if err != nil {
+		j.Logger.Warn("journal entry is not settled", zap.String("session", string(s.session)), zap.Error(err))
+	}
+	return err
+}
+
+// again puts back what the registry could not take, and waits a little.
+func (j *Journal) again(ctx context.Context, rest []settlement) {
+	j.mu.Lock()
+	j.pending = append(append([]settlement(nil), rest...), j.pending...)
+	j.mu.Unlock()
+	pause := time.NewTimer(time.Second)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case j.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Clone gives a Spark session that is about to be cloned from another one what
+// that one has. A journal that the new one has already stays as it is: then the
+// engine will refuse.
+func (j *Journal) Clone(ctx context.Context, id ID, from, to SparkID) (Ticket, error) {
+	all, err := j.Store.Entries(ctx, id)
+	if err != nil {
+		return Ticket{}, fmt.Errorf("clone journal: %w", err)
+	}
+	if len(all[to]) > 0 || from == to {
+		return Ticket{}, nil
+	}
+	for _, sealed := range all[from] {
+		e, err := j.read(ctx, id, from, sealed.Seq)
+		if err != nil {
+			return Ticket{}, err
+		}
+		t, err := j.Begin(ctx, id, to, e)
+		if err == nil && t.seq != 0 && sealed.Committed {
+			err = j.Store.SettleEntry(ctx, id, to, t.seq, true)
+		}
+		if err != nil {
+			return Ticket{}, fmt.Errorf("clone journal: %w", err)
+		}
+	}
+	return Ticket{session: id, spark: to}, nil
+}
+
+// read opens an entry. One that is damaged comes back as a lost one.
+func (j *Journal) read(ctx context.Context, id ID, spark SparkID, seq uint64) (*Entry, error) {
+	sealed, err := j.Store.EntryBody(ctx, id, spark, seq)
+	if errors.Is(err, ErrNotFound) {
+		return &Entry{What: "an earlier act", Lost: "its journal entry is not whole", Notable: true}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	plain, err := j.Keys.open(id, entryPlace(spark, seq), sealed)
+	if err != nil {
+		return &Entry{What: "an earlier act", Lost: "its journal entry cannot be opened with the keys there are", Notable: true}, nil
+	}
+	e, err := decodeEntry(plain)
+	if err != nil {
+		return &Entry{What: "an earlier act", Lost: "its journal entry cannot be read", Notable: true}, nil
+	}
+	return e, nil
+}
+
+// artifact reads the content of an artifact.
+func (j *Journal) artifact(ctx context.Context, id ID, a Artifact) ([]byte, error) {
+	sealed, err := j.Store.Blob(ctx, id, a.Blob)
+	if err != nil {
+		return nil, fmt.Errorf("read artifact: %w", err)
+	}
+	return j.Keys.open(id, blobPlace(a.Blob), sealed)
+}
