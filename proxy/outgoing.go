@@ -25,7 +25,9 @@ func ownedHeader(name string) bool {
 // and the engine's own token (with "" none). :scheme is that of the connection to
 // the engine and :authority its address: what a client wrote there must not
 // choose among the engines behind one ingress, with this engine's token.
-func engineHeader(in *relay.Header, e *engine) *relay.Header {
+//
+// plain asks for an answer that is not compressed, since it will be added to.
+func engineHeader(in *relay.Header, e *engine, plain bool) *relay.Header {
 	fields := make([]hpack.HeaderField, 0, len(in.Fields)+1)
 	for _, f := range in.Fields {
 		switch {
@@ -35,6 +37,8 @@ func engineHeader(in *relay.Header, e *engine) *relay.Header {
 			f.Value = e.scheme
 		case f.Name == ":authority":
 			f.Value = e.authority
+		case f.Name == "grpc-accept-encoding" && plain:
+			f.Value = "identity"
 		}
 		fields = append(fields, f)
 	}

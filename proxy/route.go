@@ -329,7 +329,7 @@ func (r *Router) admit(q *request, id *auth.Identity, route *sessions.Route) (*a
 	return &admission{
 		identity: id, route: route, user: user, engine: e,
 		streams: streams, meter: r.meters.of(streams, id), field: q.field,
-		out: engineHeader(q.head, e),
+		out: engineHeader(q.head, e, route.Carries()),
 	}, nil
 }
 

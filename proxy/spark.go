@@ -39,6 +39,7 @@ const (
 	slotReattach   = 3 // request_options.reattach_options.reattachable
 	slotNewSession = 3 // new_session_id
 	slotReleaseAll = 3 // ReleaseExecuteRequest.release_all
+	slotObserved   = 4 // client_observed_server_side_session_id
 )
 
 // Method is one method of Spark Connect and what Sconce reads of its requests.
@@ -58,6 +59,9 @@ type Method struct {
 	// Idles: it is no use of a session. Rests: it only ends what runs, so that on
 	// an idle session, where nothing does, it is answered without waking it.
 	Idles, Rests bool
+	// Observed is the number of client_observed_server_side_session_id in its
+	// request, 0 = there is none; ServerID that of server_side_session_id in its answer.
+	Observed, ServerID uint32
 	// Follows: the request says what its operation is called.
 	Follows bool
 	// Frees: the method ends what others began, or takes up a result that broke, so
@@ -87,22 +91,25 @@ func sparkMethods() (map[string]*Method, error) {
 		Method
 		fields []relay.Field
 	}{
-		{Method: Method{Name: "ExecutePlan", Shape: ServerStream, Follows: true, State: scans.plan, Tells: true}, fields: []relay.Field{operationField(6), reattachableField()}},
-		{Method: Method{Name: "AnalyzePlan", Tells: true}},
-		{Method: Method{Name: "Config", State: scans.config}},
-		{Method: Method{Name: "AddArtifacts", Shape: ClientStream, Artifacts: true}},
-		{Method: Method{Name: "ArtifactStatus"}},
-		{Method: Method{Name: "Interrupt", Follows: true, Rests: true, Frees: true}, fields: []relay.Field{operationField(6)}},
-		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true, Frees: true}, fields: []relay.Field{operationField(3)}},
-		{Method: Method{Name: "ReleaseExecute", Follows: true, Releases: true, Rests: true, Idles: true, Frees: true}, fields: []relay.Field{
+		{Method: Method{Name: "ExecutePlan", Observed: 8, ServerID: 15, Shape: ServerStream, Follows: true, State: scans.plan, Tells: true}, fields: []relay.Field{operationField(6), reattachableField()}},
+		{Method: Method{Name: "AnalyzePlan", Observed: 17, ServerID: 15, Tells: true}},
+		{Method: Method{Name: "Config", Observed: 8, ServerID: 4, State: scans.config}},
+		{Method: Method{Name: "AddArtifacts", Observed: 7, ServerID: 3, Shape: ClientStream, Artifacts: true}},
+		{Method: Method{Name: "ArtifactStatus", Observed: 5, ServerID: 3}},
+		{Method: Method{Name: "Interrupt", Observed: 7, ServerID: 3, Follows: true, Rests: true, Frees: true}, fields: []relay.Field{operationField(6)}},
+		{Method: Method{Name: "ReattachExecute", Observed: 6, ServerID: 15, Shape: ServerStream, Reattaches: true, Follows: true, Frees: true}, fields: []relay.Field{operationField(3)}},
+		{Method: Method{Name: "ReleaseExecute", Observed: 7, ServerID: 3, Follows: true, Releases: true, Rests: true, Idles: true, Frees: true}, fields: []relay.Field{
 			operationField(3), {Number: 5, Kind: relay.FieldMessage, Slot: slotReleaseAll},
 		}},
-		{Method: Method{Name: "ReleaseSession", Rests: true, Idles: true, Frees: true}},
-		{Method: Method{Name: "FetchErrorDetails", Idles: true}},
-		{Method: Method{Name: "CloneSession", Clones: true}, fields: []relay.Field{{Number: fieldNewSession, Kind: relay.FieldText, Slot: slotNewSession}}},
-		{Method: Method{Name: "GetStatus", Frees: true}},
+		{Method: Method{Name: "ReleaseSession", ServerID: 2, Rests: true, Idles: true, Frees: true}},
+		{Method: Method{Name: "FetchErrorDetails", Observed: 5, ServerID: 3, Idles: true}},
+		{Method: Method{Name: "CloneSession", Observed: 5, ServerID: 2, Clones: true}, fields: []relay.Field{{Number: fieldNewSession, Kind: relay.FieldText, Slot: slotNewSession}}},
+		{Method: Method{Name: "GetStatus", Observed: 4, ServerID: 2, Frees: true}},
 	} {
 		m := row.Method
+		if m.Observed != 0 {
+			row.fields = append(row.fields, relay.Field{Number: m.Observed, Kind: relay.FieldText, Slot: slotObserved})
+		}
 		schema, err := relay.NewSchema(append(row.fields, guardedFields()...)...)
 		if err != nil {
 			return nil, fmt.Errorf("method %s: %w", m.Name, err)

@@ -47,14 +47,17 @@ type stamp struct {
 	host   stampHost
 	follow relay.Follower
 
-	added    uint64 // bytes put at each message's end
-	messages int    // begun so far
-	named    bool   // this message has its session_id
-	bound    bool   // the stream's session is bound, bytes may go on
-	ended    bool   // the one message of a single-message method is complete
-	noted    bool   // the journal was asked about the request
-	cloned   bool   // CloneSession: the message has a new_session_id
-	clone    []byte // CloneSession: field 4 to append
+	added    uint64                 // bytes put at each message's end
+	claims   bool                   // of these, some name the engine's own session id: see observed.go
+	claim    []byte                 // those
+	observed atomic.Pointer[string] // what the client says that the engine calls its session
+	messages int                    // begun so far
+	named    bool                   // this message has its session_id
+	bound    bool                   // the stream's session is bound, bytes may go on
+	ended    bool                   // the one message of a single-message method is complete
+	noted    bool                   // the journal was asked about the request
+	cloned   bool                   // CloneSession: the message has a new_session_id
+	clone    []byte                 // CloneSession: field 4 to append
 
 	capture capture // of what changes the Spark session
 
@@ -109,6 +112,10 @@ type stampHost interface {
 	// resume is relay.Stream.Resume. It may be called before the relay has seen
 	// the Hold that it answers.
 	resume()
+	// carried says that the session's engine is not its first.
+	carried() bool
+	// serverID is what that engine calls the Spark session; "" = it is not known.
+	serverID(id sessions.SparkID) string
 	// operates hears the operation_id of a request, once, before the message is
 	// complete; an error refuses the request. id is valid during the call; it is
 	// nil where stamp.operation is.
@@ -124,6 +131,10 @@ func (s *stamp) begin(cfg *stampConfig, user *stampUser, m *Method, host stampHo
 	s.added = uint64(len(user.tail))
 	if m.Clones {
 		s.added += newSessionLen
+	}
+	if host.carried() {
+		s.claims = m.Observed != 0
+		s.added += claimLen(m)
 	}
 	s.follow.Start(m.Schema)
 	if m.State != nil || m.Artifacts {

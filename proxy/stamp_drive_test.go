@@ -27,6 +27,9 @@ type drive struct {
 	foreign map[sessions.SparkID]error // bind answers so
 	later   bool                       // bind answers after the Hold, not at once
 	op      error                      // operates answers so
+	// serverIDs is what an engine that is not the first calls Spark sessions; nil =
+	// it is the first.
+	serverIDs map[sessions.SparkID]string
 
 	asked    []sessions.SparkID
 	heard    []string // of operates
@@ -60,6 +63,11 @@ func newDrive(t testing.TB, method string) *drive {
 
 func newDriveOf(t testing.TB, m *Method, cfg stampConfig) *drive {
 	t.Helper()
+	return newCarriedDrive(t, m, cfg, nil)
+}
+
+func newCarriedDrive(t testing.TB, m *Method, cfg stampConfig, serverIDs map[sessions.SparkID]string) *drive {
+	t.Helper()
 	if m == nil {
 		t.Fatal("no such method")
 	}
@@ -68,7 +76,7 @@ func newDriveOf(t testing.TB, m *Method, cfg stampConfig) *drive {
 		t.Fatal(err)
 	}
 	cfg.NewID = func() (sessions.SparkID, error) { return sparkC, nil }
-	d := &drive{t: t, known: map[sessions.SparkID]bool{}, foreign: map[sessions.SparkID]error{}}
+	d := &drive{t: t, known: map[sessions.SparkID]bool{}, foreign: map[sessions.SparkID]error{}, serverIDs: serverIDs}
 	d.stamp.begin(&cfg, user, m, d)
 	return d
 }
@@ -82,6 +90,9 @@ func (d *drive) sparkClone(_, to sessions.SparkID, answer func(error)) {
 	}
 	d.sparkBind(to, answer)
 }
+
+func (d *drive) carried() bool                       { return d.serverIDs != nil }
+func (d *drive) serverID(id sessions.SparkID) string { return d.serverIDs[id] }
 
 func (d *drive) record(_ *capture, answer func(error)) { answer(nil) }
 

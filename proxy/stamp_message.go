@@ -100,6 +100,8 @@ func (s *stamp) field(slot int) (hold bool, fault error) {
 	case slot == slotOperation:
 		s.follows.Store(true)
 		return false, s.host.operates(s.operation())
+	case slot == slotObserved:
+		s.observes()
 	case s.method.Clones: // slotNewSession; dealt with when the session is certain
 		s.cloned = true
 	default: // slotReattach
@@ -137,6 +139,7 @@ func (s *stamp) complete(e *relay.Edits) (hold bool, fault error) {
 	case !s.method.single():
 		s.capture.end()
 		e.Insert(s.user.tail)
+		e.Insert(s.claimed())
 		return false, nil
 	}
 	s.capture.end()
@@ -232,6 +235,7 @@ func (s *stamp) finish(e *relay.Edits) (hold bool, fault error) {
 	case s.ended:
 		e.Insert(s.clone)
 		e.Insert(s.user.tail)
+		e.Insert(s.claimed())
 	case s.follow.InMessage():
 		return false, faultTruncated()
 	case !s.follow.Between():

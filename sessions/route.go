@@ -25,7 +25,8 @@ type Route struct {
 type SparkRoute struct {
 	Carried Carried
 
-	told atomic.Bool
+	told     atomic.Bool
+	observed atomic.Pointer[string]
 }
 
 // Untold says that the client must be told of what was lost, as far as is known here.
@@ -33,6 +34,24 @@ func (s *SparkRoute) Untold() bool { return s != nil && s.Carried.Notable && !s.
 
 // Told says that the client was told, here or elsewhere.
 func (s *SparkRoute) Told() { s.told.Store(true) }
+
+// Observed notes what the client says that the engine calls its session, "" = it says
+// nothing, and returns what it said last.
+func (s *SparkRoute) Observed(id string) string {
+	if s == nil {
+		return ""
+	}
+	last := s.observed.Load()
+	switch {
+	case id == "" && last == nil:
+		return ""
+	case id == "":
+		return *last
+	case last == nil || *last != id:
+		s.observed.Store(&id)
+	}
+	return id
+}
 
 // ServerID is what the current engine calls the Spark session; "" = what it always
 // was called, or not known.
@@ -42,6 +61,9 @@ func (s *SparkRoute) ServerID() string {
 	}
 	return s.Carried.ServerID
 }
+
+// Carries says that the session's engine is not its first.
+func (r *Route) Carries() bool { return r.sparks != nil }
 
 // Spark returns what became of a Spark session when its engine was replaced; nil =
 // nothing, its engine is its first. It takes no lock and allocates nothing.

@@ -34,7 +34,7 @@ func TestEditsGoOnAsAppendToSays(t *testing.T) {
 			}
 			s := &Stream{phase: followed}
 			s.back, s.front.conn = &s.back0, &conn{pool: &buffers{}}
-			s.emitPieces(segment{body: p, credit: len(p) + 3, from: &s.front, end: end}, &tr.edits, false, tr)
+			s.emitPieces(segment{body: p, credit: len(p) + 3, from: &s.front, end: end}, &tr.edits, false, (*Stream).emit, tr)
 			got, credit, ended := takeApart(t, s, tr)
 			if !bytes.Equal(got, []byte(tt.want)) {
 				t.Errorf("%s: the relay sends %q, want %q", name, got, tt.want)

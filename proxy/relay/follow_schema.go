@@ -11,7 +11,7 @@ const (
 	maxFollowFields = 32 // fields named in one message
 
 	// FollowSlots is how many values a Schema can have kept: slots 1 to FollowSlots.
-	FollowSlots = 3
+	FollowSlots = 4
 	// FollowText is the longest text kept, in bytes. Longer ones are followed, and
 	// not kept.
 	FollowText = 64

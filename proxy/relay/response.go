@@ -21,6 +21,7 @@ type responseFollow struct {
 	prefix [5]byte
 	got    int
 	left   uint64
+	plain  bool // the message is one that amend adds to
 }
 
 // next takes a piece of the body. It returns the longest length declared in it.
@@ -59,6 +60,8 @@ func (s *Stream) responseHeaders(hd *Header, end bool, t *turn) {
 		s.answered = true
 		if end {
 			s.resp.status = hd.Get("grpc-status")
+		} else {
+			s.askSuffix()
 		}
 		c.open(&s.front, hd, end, t)
 		return
@@ -72,6 +75,10 @@ func (s *Stream) response(sg segment, t *turn) {
 	if !s.answered { // RFC 9113 section 8.1
 		sg.drop()
 		s.faulted(s.back, &StreamError{BackendSide, s.back.id, http2.ErrCodeProtocol, "DATA before HEADERS"}, t)
+		return
+	}
+	if s.suffix != nil {
+		s.amend(sg, t)
 		return
 	}
 	if s.call != nil {

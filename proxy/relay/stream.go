@@ -50,7 +50,8 @@ type Stream struct {
 	resp responseState
 
 	// Of the backend's reader goroutine.
-	answered bool // response headers came
+	answered bool   // response headers came
+	suffix   []byte // what the call adds to each message of the answer
 	follow   responseFollow
 }
 
@@ -214,7 +215,7 @@ func (s *Stream) edit(sg segment, t *turn) {
 	if verdict == Pass {
 		s.pass(t)
 	}
-	rest := s.emitPieces(sg, e, verdict == Hold, t)
+	rest := s.emitPieces(sg, e, verdict == Hold, (*Stream).emit, t)
 	switch verdict {
 	case Wait:
 		if sg.end || s.phase == followed && s.kept >= s.server.limits.Held {
@@ -239,16 +240,16 @@ func (s *Stream) abandon(t *turn) {
 	s.raw.clear()
 }
 
-// emitPieces turns what Edit said into segments. With hold, what it did not
+// emitPieces turns what Edit said into segments for emit. With hold, what it did not
 // account for is returned.
-func (s *Stream) emitPieces(sg segment, e *Edits, hold bool, t *turn) (rest segment) {
+func (s *Stream) emitPieces(sg segment, e *Edits, hold bool, emit func(*Stream, segment, *turn), t *turn) (rest segment) {
 	left, end := sg, sg.end
 	for i := 0; i < len(e.pieces); i++ {
 		p, last := e.pieces[i], func() bool { return i+1 == len(e.pieces) && end && !hold }
 		if p.insert != nil {
 			left.discard(p.n, t)
 			if len(p.insert) > 0 {
-				s.emit(segment{body: p.insert, end: last()}, t)
+				emit(s, segment{body: p.insert, end: last()}, t)
 				end = end && !last()
 			}
 			continue
@@ -259,14 +260,14 @@ func (s *Stream) emitPieces(sg segment, e *Edits, hold bool, t *turn) (rest segm
 		}
 		next.end = last()
 		end = end && !next.end
-		s.emit(next, t)
+		emit(s, next, t)
 	}
 	if hold {
 		return left
 	}
 	left.discard(len(left.body), t)
 	if end {
-		s.emit(segment{end: true}, t)
+		emit(s, segment{end: true}, t)
 	}
 	return segment{}
 }
