@@ -107,7 +107,7 @@ func testLimitRace(t *testing.T, s *suite) {
 // A session is due when its age is over, is given to one at a time, and is due no
 // more when it is closed.
 func testDeadlines(t *testing.T, s *suite) {
-	make := func(age time.Duration) sessions.Session {
+	aged := func(age time.Duration) sessions.Session {
 		asked := s.session(t, "ann", "")
 		asked.MaxAge = age
 		made, err := s.Create(t.Context(), asked, "")
@@ -115,7 +115,7 @@ func testDeadlines(t *testing.T, s *suite) {
 		return made
 	}
 	begin := s.now
-	old, older, young, ageless := make(2*time.Hour), make(time.Hour), make(24*time.Hour), make(0)
+	old, older, young, ageless := aged(2*time.Hour), aged(time.Hour), aged(24*time.Hour), aged(0)
 	due := func(now time.Time, want ...sessions.ID) {
 		t.Helper()
 		got, err := s.TakeDue(t.Context(), now, now.Add(time.Minute), 100)
