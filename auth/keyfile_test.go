@@ -222,3 +222,26 @@ func TestSigningKeyPrintsItsIDOnly(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What is derived from a key is the same each time, and tells nothing of what is
+// derived for something else or from another key.
+func TestDerive(t *testing.T) {
+	seen := map[string]string{}
+	for _, alg := range []Algorithm{ES256, EdDSA} {
+		key, err := GenerateSigningKey(alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, purpose := range []string{"journal", "other"} {
+			one, err1 := key.Derive(purpose)
+			two, err2 := key.Derive(purpose)
+			if err1 != nil || err2 != nil || len(one) != 32 || string(one) != string(two) {
+				t.Errorf("%s for %s: %x and %x, %v, %v", alg, purpose, one, two, err1, err2)
+			}
+			if was, ok := seen[string(one)]; ok {
+				t.Errorf("%s for %s is that of %s", alg, purpose, was)
+			}
+			seen[string(one)] = string(alg) + " " + purpose
+		}
+	}
+}

@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -80,6 +82,16 @@ func (k *SigningKey) KeyID() string { return k.public.kid }
 
 // Algorithm is ES256 or EdDSA.
 func (k *SigningKey) Algorithm() Algorithm { return k.public.alg }
+
+// Derive returns 32 bytes that only who has the key can make, for one purpose
+// (HKDF, RFC 5869, with SHA-256).
+func (k *SigningKey) Derive(purpose string) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(k.private)
+	if err != nil {
+		return nil, fmt.Errorf("encode signing key: %w", err)
+	}
+	return hkdf.Key(sha256.New, der, nil, "sconce "+purpose, sha256.Size)
+}
 
 // WritePEM writes the private key to a new file, as PKCS #8 with mode 0600. It
 // overwrites nothing.

@@ -21,7 +21,9 @@ type Config struct {
 	// StateDir is where Sconce keeps what it knows of the engines that it started;
 	// "" = sconce in $XDG_STATE_HOME or ~/.local/state, and /var/lib/sconce for root.
 	StateDir string `yaml:"state_dir"`
-	Limits   Limits `yaml:"limits"`
+	// Journal is what is kept of sessions so that a new engine can have their state.
+	Journal Journal `yaml:"journal"`
+	Limits  Limits  `yaml:"limits"`
 	// MaxMessage is the largest gRPC message let through, in bytes; 0 = no limit.
 	MaxMessage Size `yaml:"max_message_bytes"`
 	// HoldTimeout is how long a request waits for its session's cluster; not zero.
@@ -164,6 +166,17 @@ type ClusterTLS struct {
 	ServerName string `yaml:"server_name"`
 }
 
+// Journal is what is kept of the sessions of clusters that Sconce launches.
+type Journal struct {
+	// KeyFile holds the keys that it is encrypted with, 32 bytes in base64, one a
+	// line, the first writes; "" = one that is derived from auth.signing_key.
+	KeyFile string `yaml:"key_file"`
+	// Bytes bounds the journal of one Spark session, Artifacts the files that were
+	// uploaded to one session; above zero.
+	Bytes     Size `yaml:"bytes"`
+	Artifacts Size `yaml:"artifacts"`
+}
+
 // Log is what the process says of itself, on standard error.
 type Log struct {
 	// Level is debug, info, warn or error.
@@ -185,6 +198,7 @@ func Default() *Config {
 			DialTimeout: 200 * time.Millisecond,
 			Timeout:     200 * time.Millisecond,
 		},
+		Journal: Journal{Bytes: 16 << 20, Artifacts: 64 << 20},
 		Auth: Auth{
 			Issuer:           "sconce",
 			Leeway:           30 * time.Second,

@@ -28,6 +28,7 @@ func (l *loader) validate() {
 	l.positive("hold_timeout", c.HoldTimeout)
 	l.ranges()
 	l.limits()
+	l.journal()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "console")
 }
@@ -251,4 +252,13 @@ func (l *loader) readable(path, file string) bool {
 	}
 	f.Close()
 	return true
+}
+
+// journal checks that there is room for something.
+func (l *loader) journal() {
+	for key, size := range map[string]Size{"journal.bytes": l.config.Journal.Bytes, "journal.artifacts": l.config.Journal.Artifacts} {
+		if size < 1<<10 {
+			l.fault(key, "%s: write at least 1KiB", size)
+		}
+	}
 }

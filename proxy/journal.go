@@ -38,6 +38,11 @@ func (l JournalLimits) captures() *captureConfig {
 	return &captureConfig{entry: l.Entry, artifacts: l.Artifacts, inFlight: l.InFlight}
 }
 
+// journals is part of stampHost. A cluster that is an address keeps its state itself.
+func (c *call) journals() bool {
+	return c.router.journal != nil && c.to.route.Cluster.Launcher != nil
+}
+
 // record is part of stampHost. The stream is held meanwhile: what the journal does
 // not know, the engine does not get whole.
 func (c *call) record(kept *capture, answer func(error)) {
@@ -75,7 +80,7 @@ func (c *call) awaitRecord(kept *capture, answer func(error)) {
 // sparkClone is part of stampHost. A session that is cloned has all from the one it is
 // a clone of.
 func (c *call) sparkClone(from, to sessions.SparkID, answer func(error)) {
-	if c.router.journal == nil && c.to.route.Bound(to) {
+	if !c.journals() && c.to.route.Bound(to) {
 		answer(nil)
 		return
 	}
@@ -92,7 +97,7 @@ func (c *call) awaitClone(from, to sessions.SparkID, answer func(error)) {
 	ctx, cancel := r.holds.begin(c.stream, c.method)
 	defer cancel()
 	err := c.method.retry(ctx, func() error { return r.resolver.Bind(ctx, c.to.route, to) })
-	if err == nil && r.journal != nil {
+	if err == nil && c.journals() {
 		var t sessions.Ticket
 		if t, err = r.journal.Clone(ctx, c.to.route.Session.ID, from, to); err == nil {
 			c.ticket.Store(&t)
@@ -107,7 +112,7 @@ func (c *call) awaitClone(from, to sessions.SparkID, answer func(error)) {
 func (c *call) settle(st relay.Stats) {
 	c.capture.release()
 	done := st.Status == "0" && st.Err == nil
-	if done && c.method.Name == "ReleaseSession" && c.router.journal != nil {
+	if done && c.method.Name == "ReleaseSession" && c.journals() {
 		c.router.journal.Forget(c.to.route.Session.ID, c.spark())
 	}
 	t := c.ticket.Load()

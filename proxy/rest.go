@@ -16,7 +16,7 @@ const restWithin = 10 * time.Second
 // rest answers a request that only ends what runs, for a session that is idle:
 // nothing runs, so there is nothing to end, and no engine to ask.
 func (r *Router) rest(s stream, q *request) {
-	c := &resting{router: r, method: q.method}
+	c := &resting{router: r, method: q.method, session: q.session}
 	c.follow.Start(q.method.Schema)
 	r.tally.start(q.method.number)
 	s.Forward(r.nowhere, q.head, c)
@@ -31,9 +31,10 @@ func (r *Router) rest(s stream, q *request) {
 
 // resting is the relay.Call of such a stream.
 type resting struct {
-	router *Router
-	method *method
-	follow relay.Follower
+	router  *Router
+	method  *method
+	session sessions.ID
+	follow  relay.Follower
 }
 
 // Edit is part of relay.Call. Nothing of p goes anywhere.
@@ -78,6 +79,9 @@ func (c *resting) answer() *relay.Reply {
 	if !ok {
 		row := refuseSparkSession.With("problem", "and this one is not")
 		return c.refuse(&row)
+	}
+	if c.method.Name == "ReleaseSession" && c.router.journal != nil {
+		c.router.journal.Forget(c.session, id) // no engine is to have it again
 	}
 	message := protowire.AppendTag(make([]byte, relay.PrefixLen, 128), 1, protowire.BytesType)
 	message = protowire.AppendString(message, string(id))

@@ -112,6 +112,8 @@ type stampHost interface {
 	// resume is relay.Stream.Resume. It may be called before the relay has seen
 	// the Hold that it answers.
 	resume()
+	// journals says that what changes the Spark session is to be recorded.
+	journals() bool
 	// carried says that the session's engine is not its first.
 	carried() bool
 	// serverID is what that engine calls the Spark session; "" = it is not known.
@@ -137,7 +139,7 @@ func (s *stamp) begin(cfg *stampConfig, user *stampUser, m *Method, host stampHo
 		s.added += claimLen(m)
 	}
 	s.follow.Start(m.Schema)
-	if m.State != nil || m.Artifacts {
+	if (m.State != nil || m.Artifacts) && host.journals() {
 		s.capture.cfg = cfg.Captures
 	}
 }

@@ -91,6 +91,7 @@ func (d *drive) sparkClone(_, to sessions.SparkID, answer func(error)) {
 	d.sparkBind(to, answer)
 }
 
+func (d *drive) journals() bool                      { return true }
 func (d *drive) carried() bool                       { return d.serverIDs != nil }
 func (d *drive) serverID(id sessions.SparkID) string { return d.serverIDs[id] }
 

@@ -46,6 +46,12 @@ type SparkReplayed struct {
 	Lost []Loss
 }
 
+// Restore is Replay for a Waker. What could not be carried is in the record.
+func (r *Replayer) Restore(ctx context.Context, c *Cluster, s Session) error {
+	_, err := r.Replay(ctx, c, s)
+	return err
+}
+
 // Replay does again, on an engine that has nothing of session s yet, what its
 // journals hold, and records the result for the generation that follows s's. To be
 // called once the engine answers and before the session is active. What the engine

@@ -100,9 +100,14 @@ func (g *gateway) Run(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
+	journal, err := newJournal(cfg, signing, store, log)
+	if err != nil {
+		return err
+	}
+	replayer := &sessions.Replayer{Journal: journal, Store: store, Logger: log}
 	wakes := proxy.NewWakeMetrics(metrics)
 	waker, err := sessions.NewWaker(sessions.WakerConfig{
-		Store: store, Engine: sessions.EngineClient{}, Clusters: clusters, Staged: wakes.Staged, Woken: wakes.Woken, Now: g.now, Logger: log,
+		Store: store, Engine: sessions.EngineClient{}, Clusters: clusters, Restore: replayer.Restore, Staged: wakes.Staged, Woken: wakes.Woken, Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -173,6 +178,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	router, err := proxy.NewRouter(proxy.RouterConfig{
 		Verifier: verifier, Resolver: resolver, Live: live, Engines: dialer.Backend, Services: services,
 		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Quotas: quotas(cfg.Limits), Uses: uses,
+		Journal: journal, JournalLimits: proxy.JournalLimits{Entry: int(cfg.Journal.Bytes), Artifacts: int(cfg.Journal.Artifacts)},
 		Registerer: metrics, Logger: log, Now: g.now,
 	})
 	if err != nil {
@@ -211,7 +217,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	front, endFront := context.WithCancel(behind)
 	defer endFront()
 	for _, run := range []func(context.Context) error{
-		keys.Run, certificates.Run, resolver.Run, reaper.Run, manager.Run, audit.Run, uses.Run, router.Run, own.Run, paceCollector,
+		keys.Run, certificates.Run, resolver.Run, reaper.Run, journal.Run, manager.Run, audit.Run, uses.Run, router.Run, own.Run, paceCollector,
 		func(ctx context.Context) error { return runAll(ctx, engines) },
 		func(ctx context.Context) error { return g.watchRedis(ctx, store, ready) },
 		func(ctx context.Context) error { return g.announce(ctx, ready, listener.Addr().String()) },

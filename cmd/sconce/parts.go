@@ -10,9 +10,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/sconce-dev/sconce/auth"
+	"github.com/sconce-dev/sconce/configs"
 	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/relay"
 	"github.com/sconce-dev/sconce/sessions"
+	"github.com/sconce-dev/sconce/sessions/redisstore"
 )
 
 // This file makes parts of the gateway that take more than an assignment.
@@ -129,4 +132,25 @@ type redisLog struct{ log *zap.Logger }
 // Printf is go-redis's idea of a logger.
 func (l redisLog) Printf(_ context.Context, format string, args ...any) {
 	l.log.Debug(fmt.Sprintf(format, args...))
+}
+
+// newJournal keeps what a new engine needs, by keys of the configuration or one that
+// is derived from the signing key.
+func newJournal(cfg *configs.Config, signing *auth.SigningKey, store *redisstore.Store, log *zap.Logger) (*sessions.Journal, error) {
+	keys, err := journalKeys(cfg.Journal.KeyFile, signing)
+	if err != nil {
+		return nil, err
+	}
+	return sessions.NewJournal(sessions.JournalConfig{Store: store, Keys: keys, Carried: store, Logger: log})
+}
+
+func journalKeys(file string, signing *auth.SigningKey) (*sessions.JournalKeys, error) {
+	if file != "" {
+		return sessions.LoadJournalKeys(file)
+	}
+	secret, err := signing.Derive("journal")
+	if err != nil {
+		return nil, err
+	}
+	return sessions.NewJournalKeys(secret)
 }

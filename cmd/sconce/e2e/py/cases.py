@@ -445,8 +445,14 @@ def wake_all(job):
 
     spark.udf.register("e2e_answer", answer, "bigint")
 
+    # Sail takes no SET of configuration in SQL.
+    spark.sql("SET spark.sql.ansi.enabled = false")
+
     def ask():
-        return rows(spark.sql("SELECT e2e_answer(id) FROM e2e_three ORDER BY 1"))
+        return [
+            rows(spark.sql("SELECT e2e_answer(id) FROM e2e_three ORDER BY 1")),
+            spark.conf.get("spark.sql.ansi.enabled"),
+        ]
 
     return asleep(job, spark, ask)
 
@@ -455,7 +461,6 @@ def asleep(job, spark, more):
     spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
     spark.conf.set("spark.sql.shuffle.partitions", "3")
     spark.conf.unset("spark.sql.shuffle.partitions")
-    spark.sql("SET spark.sql.ansi.enabled = false")
     spark.sql("CREATE OR REPLACE TEMPORARY VIEW e2e_three AS SELECT id FROM range(3)")
     spark.sql("CREATE TEMP VIEW e2e_sum AS SELECT sum(id) AS s FROM e2e_three")
     spark.range(0, 1000).selectExpr("id * 2 AS even").createOrReplaceTempView("e2e_even")
@@ -466,7 +471,6 @@ def asleep(job, spark, more):
         tables = sorted(t.name for t in spark.catalog.listTables() if t.name.startswith("e2e_"))
         return {
             "zone": spark.conf.get("spark.sql.session.timeZone"),
-            "ansi": spark.conf.get("spark.sql.ansi.enabled"),
             "three": rows(spark.sql("SELECT id FROM e2e_three ORDER BY id")),
             "sum": rows(spark.table("e2e_sum")),
             "even": rows(spark.sql("SELECT count(*), sum(even) FROM e2e_even")),
