@@ -96,7 +96,7 @@ func newManager(t *testing.T) *managerTest {
 	core, log := observer.New(zap.DebugLevel)
 	m.log = log
 	m.Manager, err = sessions.NewManager(sessions.ManagerConfig{
-		Store: m.memory, Tokens: m.memory, Engine: m.engine, Issuer: issuer, Clusters: clusters(t), Logger: zap.New(core),
+		Store: m.memory, Tokens: m.memory, Keys: m.memory, Engine: m.engine, Issuer: issuer, Clusters: clusters(t), Logger: zap.New(core),
 	})
 	if err != nil {
 		t.Fatal(err)

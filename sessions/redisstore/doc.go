@@ -1,6 +1,6 @@
 // Package redisstore keeps the session registry in Redis (6.2 or later, tested with 7.0; a single
-// server, Sentinel or Cluster). It implements sessions.Store and
-// sessions.Directory.
+// server, Sentinel or Cluster). It implements sessions.Store,
+// sessions.Directory, sessions.TokenStore and sessions.KeyStore.
 //
 // Every key, with the default prefix "sconce". <owner> and <org> stand for
 // hashes of the names, so that no name can break a key:
@@ -15,11 +15,15 @@
 //	sconce:o:{<owner>}:ids       zset    the owner's sessions, by id.           Never; see below.
 //	sconce:o:{<owner>}:r:<id>    string  request id -> session.                 24 hours after the create.
 //	sconce:g:{<org>}:ids         zset    the organisation's sessions, by id.    Never; see below.
+//	sconce:k:{<key id>}          hash    an API key: whom it speaks for, its     Expires 30 days after the key does.
+//	                                     times, the SHA-256 of it; apikeys.go.
+//	sconce:g:{<org>}:keys        zset    the organisation's API keys, by time.  Never; a member goes when a list meets
+//	                                                                              that its record has expired.
 //	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
 //	                                     and each revocation of tokens.
 //
-// A zset's scores are all 0, so that it is ordered by id, which is by time. A
-// member whose record has expired is taken out when a list meets it.
+// The scores of an ids zset are all 0, so that it is ordered by id, which is by
+// time. A member whose record has expired is taken out when a list meets it.
 //
 // The keys of one session share a hash tag, as do those of one owner, and no
 // script touches two tags, so Redis Cluster works. What spans tags is done in an
@@ -29,6 +33,7 @@
 //	        (a name whose session has no record after a minute may be taken over)
 //	close:  record, owner's name, expiry of the bindings
 //	        (closing once more finishes what was cut short)
+//	key:    organisation's index, record
 //	bind:   spark id -> session, then the session's set
 //	        (so the set never names an id that another session may have)
 //

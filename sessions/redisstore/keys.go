@@ -28,6 +28,10 @@ func (k keys) request(org, owner, id string) string { return k.owner(org, owner)
 
 func (k keys) organisation(org string) string { return k.prefix + ":g:{" + tag(org) + "}:ids" }
 
+func (k keys) apiKey(id string) string { return k.prefix + ":k:{" + id + "}" }
+
+func (k keys) apiKeys(org string) string { return k.prefix + ":g:{" + tag(org) + "}:keys" }
+
 func (k keys) changes() string { return k.prefix + ":changes" }
 
 // tag hashes names that come from outside: any length, any characters. The

@@ -44,6 +44,8 @@ type Config struct {
 	MaxBound int
 	// MaxTokens is how many open tokens one session may have. 0 = 1,000.
 	MaxTokens int
+	// MaxKeys is how many open API keys one organisation may have. 0 = 1,000.
+	MaxKeys int
 	// Now is the clock; nil = time.Now. Used only to tell old leftovers.
 	Now func() time.Time
 	// Logger; nil = none.
@@ -69,6 +71,7 @@ type Store struct {
 	keep     time.Duration
 	maxBound int
 	maxToken int
+	maxKeys  int
 	now      func() time.Time
 	log      *zap.Logger
 }
@@ -77,6 +80,7 @@ var (
 	_ sessions.Store      = (*Store)(nil)
 	_ sessions.Directory  = (*Store)(nil)
 	_ sessions.TokenStore = (*Store)(nil)
+	_ sessions.KeyStore   = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.
@@ -93,6 +97,7 @@ func New(c Config) (*Store, error) {
 		keep:     defaultKeep,
 		maxBound: defaultMaxBound,
 		maxToken: defaultMaxToken,
+		maxKeys:  defaultMaxKeys,
 		now:      time.Now,
 		log:      zap.NewNop(),
 	}
@@ -107,6 +112,9 @@ func New(c Config) (*Store, error) {
 	}
 	if c.MaxTokens > 0 {
 		s.maxToken = c.MaxTokens
+	}
+	if c.MaxKeys > 0 {
+		s.maxKeys = c.MaxKeys
 	}
 	if c.Now != nil {
 		s.now = c.Now

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 
 func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	t.Helper()
-	c.MaxBound, c.MaxTokens = storetest.MaxBound, storetest.MaxTokens
+	c.MaxBound, c.MaxTokens, c.MaxKeys = storetest.MaxBound, storetest.MaxTokens, storetest.MaxKeys
 	s, err := redisstore.New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ type Memory struct {
 	bound    map[sessions.ID][]sessions.SparkID
 	holder   map[sessions.SparkID]sessions.ID
 	tokens   map[sessions.ID][]sessions.Token
+	keys     map[string]sessions.Key
 	watchers map[*watcher]struct{}
 
 	fault  error
@@ -34,7 +35,7 @@ type watcher struct {
 	lost    chan struct{}
 }
 
-// NewMemory makes an empty registry with MaxBound and MaxTokens.
+// NewMemory makes an empty registry with MaxBound, MaxTokens and MaxKeys.
 func NewMemory() *Memory {
 	return &Memory{
 		records:  map[sessions.ID]sessions.Session{},
@@ -42,6 +43,7 @@ func NewMemory() *Memory {
 		bound:    map[sessions.ID][]sessions.SparkID{},
 		holder:   map[sessions.SparkID]sessions.ID{},
 		tokens:   map[sessions.ID][]sessions.Token{},
+		keys:     map[string]sessions.Key{},
 		watchers: map[*watcher]struct{}{},
 	}
 }

@@ -17,13 +17,14 @@ type Registry interface {
 	sessions.Store
 	sessions.Directory
 	sessions.TokenStore
+	sessions.KeyStore
 }
 
 // MaxBound is how many Spark session ids a session may have in the registry that
 // the suite is given.
 const MaxBound = 3
 
-// Run runs the suite. open returns a registry with MaxBound and MaxTokens; all that it returns
+// Run runs the suite. open returns a registry with MaxBound, MaxTokens and MaxKeys; all that it returns
 // in one test share their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
@@ -57,6 +58,11 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"TokensOfAClosedSession": testTokensOfAClosedSession,
 		"TooManyTokens":          testTooManyTokens,
 		"WatchHearsRevocations":  testWatchHearsRevocations,
+		"Keys":                   testKeys,
+		"RevokeKey":              testRevokeKey,
+		"UseKey":                 testUseKey,
+		"TooManyKeys":            testTooManyKeys,
+		"KeysCancelled":          testKeysCancelled,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
