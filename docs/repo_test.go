@@ -143,6 +143,7 @@ var edges = map[string][]string{
 	"proxy/control":       {"proxy", "auth", "sessions", "proto/sconce/v1"},
 	"proxy/relay":         {},
 	"auth":                {},
+	"auth/openid":         {"auth"},
 	"sessions":            {"auth", "proto/spark/connect"},
 	"sessions/redisstore": {"sessions"},
 	"configs":             {},
@@ -229,6 +230,7 @@ func TestImportsRunOneWay(t *testing.T) {
 var foreign = map[string][]string{
 	"github.com/redis/go-redis":       {"sessions/redisstore", "sessions/storetest", "cmd/sconce", "bench/peers"},
 	"github.com/golang-jwt/jwt":       {"auth"},
+	"github.com/coreos/go-oidc":       {"auth/openid"},
 	"github.com/spf13/cobra":          {"cmd/sconce"},
 	"net/http/httputil":               {},
 	"golang.org/x/net/http2/h2c":      {},
