@@ -12,4 +12,4 @@ GOBIN="$tools/bin" go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6
 PATH="$tools/bin:$PATH" "$tools/venv/bin/python" -m grpc_tools.protoc -I . \
 	--go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative \
-	sconce/v1/sessions.proto spark/connect/base.proto
+	sconce/v1/sessions.proto sconce/v1/keys.proto spark/connect/base.proto

@@ -92,7 +92,8 @@ func (h *holds) close() {
 	h.wait.Wait()
 }
 
-// hold keeps a stream whose route the cache does not know. Its body waits too,
+// hold keeps a stream whose route the cache does not know, or, without id, whose
+// token can't be judged yet. Its body waits too,
 // bounded by its window, and its client notices nothing: none of Spark's sets a
 // deadline that a cluster's start would miss.
 func (r *Router) hold(s stream, q *request, id *auth.Identity) {
@@ -113,16 +114,10 @@ func (r *Router) awaitRoute(s stream, q *request, id *auth.Identity) {
 	ctx, cancel := r.holds.begin(s, q.method)
 	defer cancel()
 
-	route, err := r.lookup(ctx, q)
-	var refusal *Refusal
-	if err == nil {
-		var a *admission
-		if a, refusal = r.admit(q, id, route); refusal == nil {
-			r.enter(s, q, a)
-			return
-		}
-	} else {
-		refusal = r.refuseHeld(q, err)
+	a, refusal := r.awaitAdmission(ctx, q, id)
+	if refusal == nil {
+		r.enter(s, q, a)
+		return
 	}
 	if q.method.starts && refusal.Code == codes.Unavailable {
 		r.discard(s, q, refusal, r.now().Sub(began))
@@ -131,9 +126,27 @@ func (r *Router) awaitRoute(s stream, q *request, id *auth.Identity) {
 	r.refuse(s, q, refusal)
 }
 
+// awaitAdmission finds out what is not known yet: who it is, and where to.
+func (r *Router) awaitAdmission(ctx context.Context, q *request, id *auth.Identity) (*admission, *Refusal) {
+	if id == nil {
+		var refusal *Refusal
+		if id, refusal = r.awaitIdentity(ctx, q); refusal != nil {
+			return nil, refusal
+		}
+	}
+	route, err := r.lookup(ctx, q, id)
+	if err != nil {
+		return nil, r.refuseHeld(q, err)
+	}
+	return r.admit(q, id, route)
+}
+
 // lookup asks the registry.
-func (r *Router) lookup(ctx context.Context, q *request) (route *sessions.Route, err error) {
+func (r *Router) lookup(ctx context.Context, q *request, id *auth.Identity) (route *sessions.Route, err error) {
 	err = q.method.retry(ctx, func() (err error) {
+		if err := r.mayAsk(ctx, id, q.session); err != nil {
+			return err
+		}
 		route, err = r.resolver.Lookup(ctx, q.session)
 		return err
 	})

@@ -79,6 +79,10 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	principals, outside, err := newPrincipals(cfg.Auth, verifier, ready, g.now, log)
+	if err != nil {
+		return err
+	}
 
 	// What is theirs.
 	clusters, err := clusterList(cfg.Clusters)
@@ -104,7 +108,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	}
 
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Clusters: clusters, OnClosed: live.End,
+		Store: store, Tokens: store, Keys: store, Engine: sessions.EngineClient{}, Issuer: issuer, Clusters: clusters, OnClosed: live.End,
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {
@@ -116,7 +120,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Verifier: verifier, Endpoint: endpoint, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Verifier: principals, Endpoint: endpoint, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -137,7 +141,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	// From a stream to where it goes.
 	engines := &proxy.EngineDialer{Limits: limits, Logger: log}
 	router, err := proxy.NewRouter(proxy.RouterConfig{
-		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
+		Verifier: principals, Resolver: resolver, Records: store, Live: live, Engines: engines.Backend, Services: services,
 		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Registerer: metrics, Logger: log, Now: g.now,
 	})
 	if err != nil {
@@ -176,7 +180,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	front, endFront := context.WithCancel(behind)
 	defer endFront()
 	for _, run := range []func(context.Context) error{
-		keys.Run, certificates.Run, resolver.Run, manager.Run, router.Run, own.Run, paceCollector,
+		keys.Run, outside.Run, certificates.Run, resolver.Run, manager.Run, router.Run, own.Run, paceCollector,
 		func(ctx context.Context) error { return g.watchRedis(ctx, store, ready) },
 		func(ctx context.Context) error { return g.announce(ctx, ready, listener.Addr().String()) },
 		func(ctx context.Context) error { return serveAdmin(ctx, admin, adminListener) },
