@@ -23,6 +23,7 @@ import (
 	"github.com/sconce-dev/sconce/auth"
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
 	"github.com/sconce-dev/sconce/proxy/control"
+	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions"
 	"github.com/sconce-dev/sconce/sessions/storetest"
 )
@@ -40,6 +41,8 @@ func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.
 // api is the service behind a real gRPC connection, with real tokens.
 type api struct {
 	sconcev1.SessionServiceClient
+	keys     sconcev1.KeyServiceClient
+	trusted  *proxytest.OIDC // an outside issuer that is believed
 	issuer   *auth.Issuer
 	verifier *auth.Verifier
 	memory   *storetest.Memory
@@ -55,10 +58,11 @@ func start(t *testing.T) *api {
 	a.verifier = need(auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: "sconce"}))(t)
 	clusters := need(sessions.NewClusters([]sessions.Cluster{{Name: "c", Address: "127.0.0.1:1"}}))(t)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
-		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Clusters: clusters, ProbeTimeout: time.Millisecond,
+		Store: a.memory, Tokens: a.memory, Keys: a.memory, Engine: a.engine, Issuer: a.issuer, Clusters: clusters, ProbeTimeout: time.Millisecond,
 	}))(t)
-	service := need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085"}))(t)
-	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, service))
+	service := need(control.New(control.Config{Sessions: manager, Keys: manager, Verifier: a.principals(t), Endpoint: "sconce.test:8085"}))(t)
+	conn := serve(t, service)
+	a.SessionServiceClient, a.keys = sconcev1.NewSessionServiceClient(conn), sconcev1.NewKeyServiceClient(conn)
 	return a
 }
 
