@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,6 +150,9 @@ func (i *Issuer) open() {
 	i.due, i.done = true, make(chan struct{})
 }
 
+// maxFault bounds the reason of a failed fetch: what an issuer answers may be in it.
+const maxFault = 500
+
 // round is one fetch, and the end of the wait for it.
 func (i *Issuer) round(ctx context.Context) (good bool) {
 	err := i.refetch(ctx)
@@ -158,6 +162,7 @@ func (i *Issuer) round(ctx context.Context) (good bool) {
 	fault := ""
 	if err != nil {
 		fault = err.Error()
+		fault = strings.ToValidUTF8(fault[:min(len(fault), maxFault)], "")
 	}
 	i.mu.Lock()
 	changed := fault != i.fault || !i.fetched && fault == ""

@@ -284,10 +284,11 @@ func TestWhatIsNotBelieved(t *testing.T) {
 		change func(*fake)
 		want   string
 	}{
-		"another issuer's discovery": {func(f *fake) { f.issuer = "https://evil.example" }, "did not match"},
-		"keys in plaintext":          {func(f *fake) { f.jwksURI = "http://login.example/keys" }, "not https"},
-		"keys in a file":             {func(f *fake) { f.jwksURI = "file:///etc/keys" }, "is no URL"},
-		"no place for keys":          {func(f *fake) { f.jwksURI = "" }, "is no URL"},
+		"another issuer's discovery":            {func(f *fake) { f.issuer = "https://evil.example" }, "did not match"},
+		"an answer of a megabyte in the reason": {func(f *fake) { f.issuer = strings.Repeat("é", 1<<18) }, "did not match"},
+		"keys in plaintext":                     {func(f *fake) { f.jwksURI = "http://login.example/keys" }, "not https"},
+		"keys in a file":                        {func(f *fake) { f.jwksURI = "file:///etc/keys" }, "is no URL"},
+		"no place for keys":                     {func(f *fake) { f.jwksURI = "" }, "is no URL"},
 		"a redirect": {func(f *fake) {
 			f.answer = func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, issuerURL+"/other", http.StatusFound)
@@ -310,7 +311,7 @@ func TestWhatIsNotBelieved(t *testing.T) {
 				var told []string
 				i := run(t, f, func(c *Config) { c.OnState = func(fault string) { told = append(told, fault) } })
 				synctest.Wait()
-				if len(told) != 1 || !strings.Contains(told[0], c.want) {
+				if len(told) != 1 || !strings.Contains(told[0], c.want) || len(told[0]) > maxFault {
 					t.Errorf("told %q, want %q", told, c.want)
 				}
 				wantKids(t, i)
