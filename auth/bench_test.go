@@ -3,6 +3,7 @@ package auth
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // What every request of a known token pays.
@@ -14,6 +15,27 @@ func BenchmarkVerifyRepeated(b *testing.B) {
 		if _, err := k.verifier.Verify(token, KindSession); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The same for a token of an outside issuer, and for one of ours beside it.
+func BenchmarkPrincipalsRepeated(b *testing.B) {
+	k := newTrustKit(b, func(cfg *TrustConfig) { cfg.Now = nil })
+	k.verifier.now = time.Now
+	p, err := NewPrincipals(k.verifier, k.trust)
+	ok(b, err)
+	now := time.Now().Unix()
+	for name, token := range map[string]string{
+		"ours": freshToken(b, k.es256), "outside": k.outsideToken(nil, members{"iat": now, "exp": now + 3600}),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := p.Verify(token, KindSession); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

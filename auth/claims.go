@@ -138,6 +138,10 @@ func (id *Identity) checkTime(now time.Time, leeway time.Duration) error {
 	return nil
 }
 
+// CheckName says what is wrong with the name of a subject or an organisation, ""
+// where nothing is.
+func CheckName(s string) string { return checkName(s) }
+
 // checkName says what is wrong with a sub or an org: these are shown to people,
 // written to logs and stamped into plans, so they must be printable throughout
 // (unicode.IsPrint: no control or format characters, no space but ' ').

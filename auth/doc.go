@@ -45,6 +45,15 @@
 // (RFC 7518 asks for no less): revoke by jti or by session, never by the bytes
 // of a token.
 //
+// # Outside issuers and API keys
+//
+// A Trust believes the tokens of one outside issuer (OpenID Connect): the same
+// checks, but typ is that of an ID token or an access token, aud may list others
+// beside ours, nbf may be absent, a token may have 16 KiB, and configured claims
+// name the subject, the organisation and the roles. Its keys are PublishedKeys,
+// which package openid fetches. Principals puts our own Verifier and all trusts
+// together. Of an API key only the form and the hash are known here.
+//
 // # Speed
 //
 // A verified token is remembered until it expires, and a repeated one costs a
@@ -57,7 +66,7 @@
 // # What it does not do
 //
 // It keeps no list of revoked tokens and knows no sessions: whoever calls
-// Verify asks the registry about Identity.Session. It fetches nothing: no URL
-// in a token or elsewhere is ever followed. It decides no gRPC status and words
+// Verify asks the registry about Identity.Session, or about an API key. It
+// fetches nothing: no URL in a token or elsewhere is ever followed. It decides no gRPC status and words
 // nothing for clients; its errors are sentinels for that. It throttles nobody.
 package auth

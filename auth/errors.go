@@ -15,7 +15,12 @@ var (
 	// ErrAmbiguous: more than one credential, so none can be believed.
 	ErrAmbiguous = errors.New("more than one credential")
 
-	// ErrTooLong: longer than MaxTokenBytes.
+	// ErrAPIKey: an API key where only tokens are taken.
+	ErrAPIKey = errors.New("credential is an API key")
+	// ErrOutside: a token of an outside issuer, which opens no session.
+	ErrOutside = errors.New("token of this issuer opens no session")
+
+	// ErrTooLong: longer than MaxTokenBytes, or MaxOutsideBytes.
 	ErrTooLong = errors.New("token is too long")
 	// ErrMalformed: not three segments of canonical base64url.
 	ErrMalformed = errors.New("token is malformed")
@@ -26,6 +31,11 @@ var (
 	ErrAlgorithm = errors.New("token algorithm is refused")
 	// ErrUnknownKey: no kid, or one that the key set does not hold.
 	ErrUnknownKey = errors.New("token was signed by an unknown key")
+	// ErrIssuerAway: the keys of the token's issuer could not be fetched, so
+	// nothing is known of the token. Waiting helps.
+	ErrIssuerAway = errors.New("the keys of the token's issuer cannot be had")
+	// ErrKeysPending: they are being fetched. It is always a *PendingError.
+	ErrKeysPending = errors.New("the keys of the token's issuer are being fetched")
 	// ErrSignature: the signature is not that key's for this token.
 	ErrSignature = errors.New("token signature is wrong")
 
@@ -62,3 +72,11 @@ type GrantError struct {
 }
 
 func (e *GrantError) Error() string { return e.Field + " " + e.Problem }
+
+// PendingError is an ErrKeysPending: verify again once Done is closed.
+type PendingError struct{ Done <-chan struct{} }
+
+func (e *PendingError) Error() string { return ErrKeysPending.Error() }
+
+// Is makes errors.Is(err, ErrKeysPending) true.
+func (e *PendingError) Is(target error) bool { return target == ErrKeysPending }

@@ -10,6 +10,9 @@ const (
 	KindSession Kind = iota + 1
 	// KindControl speaks to the control API.
 	KindControl
+	// KindOutside is of an outside issuer: it speaks to the control API and,
+	// where the issuer may, opens its subject's sessions on the data path.
+	KindOutside
 )
 
 func (k Kind) String() string {
@@ -18,6 +21,8 @@ func (k Kind) String() string {
 		return "session"
 	case KindControl:
 		return "control"
+	case KindOutside:
+		return "outside"
 	}
 	return "none"
 }
@@ -60,11 +65,12 @@ type Identity struct {
 	Kind    Kind
 	Subject string // sub: who calls; never empty
 	Org     string // org: the organisation; never empty
-	Session string // sid; "" for KindControl, else never empty
-	TokenID string // jti: revocation goes by it; never empty
-	Admin   bool   // KindControl: has the role "admin" in Org; else false
+	Session string // sid; never empty for KindSession, else ""
+	TokenID string // jti: revocation goes by it; never empty, but "" for KindOutside
+	Admin   bool   // an administrator of Org; false for KindSession
+	Issuer  string // KindOutside: iss; else ""
 
 	IssuedAt  time.Time // iat, UTC, whole seconds
-	NotBefore time.Time // nbf, UTC, whole seconds
+	NotBefore time.Time // nbf, UTC, whole seconds; zero where an outside token has none
 	Expires   time.Time // exp, UTC, whole seconds; without leeway
 }

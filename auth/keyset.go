@@ -5,10 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -40,7 +38,7 @@ type KeySet struct {
 	interval time.Duration
 	log      *zap.Logger
 
-	keys atomic.Pointer[map[string]*publicKey] // read by anyone, replaced whole
+	keyTable
 
 	mu     sync.Mutex // held by Reload
 	digest [sha256.Size]byte
@@ -64,20 +62,11 @@ func NewKeySet(cfg KeySetConfig) (*KeySet, error) {
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
-	s.keys.Store(&map[string]*publicKey{})
+	s.keyTable.init()
 	if err := s.Reload(); err != nil {
 		return nil, err
 	}
 	return s, nil
-}
-
-// lookup returns the key of that kid, or nil. The kid is a name in a map and
-// nothing else: no file or address is made of it.
-func (s *KeySet) lookup(kid string) *publicKey { return (*s.keys.Load())[kid] }
-
-// KeyIDs lists the kids of the set, sorted.
-func (s *KeySet) KeyIDs() []string {
-	return slices.Sorted(maps.Keys(*s.keys.Load()))
 }
 
 // Run reads the files again at every interval until ctx ends, then returns nil.
@@ -122,7 +111,8 @@ func (s *KeySet) Reload() error {
 	if err != nil {
 		return fmt.Errorf("key set: %w", err)
 	}
-	s.replace(next)
+	added, removed := s.replace(next)
+	s.log.Info("keys loaded", zap.Int("keys", len(next)), zap.Strings("added", added), zap.Strings("removed", removed))
 	s.digest = digest
 	return nil
 }
@@ -165,29 +155,4 @@ func (s *KeySet) build(files []*keyFile) (map[string]*publicKey, error) {
 		}
 	}
 	return next, nil
-}
-
-// replace puts next in place. A key that was there before stays the same
-// *publicKey, so that the tokens it signed stay in the cache.
-func (s *KeySet) replace(next map[string]*publicKey) {
-	old := *s.keys.Load()
-	for kid, k := range next {
-		if before := old[kid]; before != nil && before.same(k) {
-			next[kid] = before
-		}
-	}
-	s.keys.Store(&next)
-	var added, removed []string
-	for kid, k := range old {
-		if next[kid] != k {
-			k.retired.Store(true)
-			removed = append(removed, kid)
-		}
-	}
-	for kid, k := range next {
-		if old[kid] != k {
-			added = append(added, kid)
-		}
-	}
-	s.log.Info("keys loaded", zap.Int("keys", len(next)), zap.Strings("added", added), zap.Strings("removed", removed))
 }

@@ -9,6 +9,10 @@ import (
 // a request stay under the 8 KiB that Spark and the JVM take.
 const MaxTokenBytes = 4096
 
+// MaxOutsideBytes is the same for tokens of outside issuers, which carry groups
+// and profiles. They go no further than Sconce: no engine sees one.
+const MaxOutsideBytes = 16 << 10
+
 // compact is a token cut into its three segments, still encoded.
 type compact struct {
 	signed    string // header.claims, what the signature is over
@@ -20,8 +24,11 @@ type compact struct {
 // splitToken is the check before any parser sees the token: at most
 // MaxTokenBytes, and ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ to the
 // last byte. Base64 decoders skip line breaks, also strict ones; this doesn't.
-func splitToken(token string) (compact, error) {
-	if len(token) > MaxTokenBytes {
+func splitToken(token string) (compact, error) { return splitTokenOf(token, MaxTokenBytes) }
+
+// splitTokenOf is splitToken for tokens of at most so many bytes.
+func splitTokenOf(token string, most int) (compact, error) {
+	if len(token) > most {
 		return compact{}, ErrTooLong
 	}
 	var dots [2]int

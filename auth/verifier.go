@@ -90,14 +90,25 @@ func (v *Verifier) Verify(token string, kind Kind) (*Identity, error) {
 	if len(token) > MaxTokenBytes {
 		return nil, ErrTooLong // before it is hashed
 	}
+	if id, ok, err := v.recall(token, kind); ok {
+		return id, err
+	}
+	return v.verify(token, kind)
+}
+
+// recall is Verify for a token that is remembered; ok says whether it is.
+func (v *Verifier) recall(token string, kind Kind) (id *Identity, ok bool, err error) {
+	if len(token) > MaxTokenBytes {
+		return nil, false, nil
+	}
 	e := v.cache.get(token)
 	if e == nil || e.id.Kind != kind || e.key.retired.Load() {
-		return v.verify(token, kind)
+		return nil, false, nil
 	}
 	if err := e.id.checkTime(v.now(), v.leeway); err != nil {
-		return nil, err
+		return nil, true, err
 	}
-	return &e.id, nil
+	return &e.id, true, nil
 }
 
 // verify is Verify without the cache in front: header, key, signature, and only
@@ -138,15 +149,20 @@ func (v *Verifier) checkSignature(parts compact, kind Kind) (*publicKey, error) 
 	if key == nil {
 		return nil, ErrUnknownKey
 	}
-	if key.alg != h.alg {
-		return nil, fmt.Errorf("%w: its key is for another", ErrAlgorithm)
+	return key, key.verify(h, parts)
+}
+
+// verify says whether the key signed a token of that header.
+func (k *publicKey) verify(h header, parts compact) error {
+	if k.alg != h.alg {
+		return fmt.Errorf("%w: its key is for another", ErrAlgorithm)
 	}
 	signature, err := decodeSegment(parts.signature)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if key.method().Verify(parts.signed, signature, key.public) != nil {
-		return nil, ErrSignature
+	if k.method().Verify(parts.signed, signature, k.public) != nil {
+		return ErrSignature
 	}
-	return key, nil
+	return nil
 }

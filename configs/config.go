@@ -106,6 +106,8 @@ type Auth struct {
 	TokenLifetime time.Duration `yaml:"token_lifetime"`
 	// MaxTokenLifetime is the longest life that may be asked for.
 	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`
+	// OIDC are the outside issuers whose tokens are believed; from the file alone.
+	OIDC []OIDC `yaml:"oidc"`
 }
 
 // Cluster is one Spark Connect server, or what starts some.

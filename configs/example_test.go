@@ -69,6 +69,33 @@ func sample(t *testing.T) string {
 	return strings.Join(lines, "")
 }
 
+// issuer is the part that shows an OIDC issuer, brought to life.
+func issuer(t *testing.T) string {
+	t.Helper()
+	lines := []string{"auth:\n"}
+	for line := range strings.Lines(example(t)) {
+		commented, ok := strings.CutPrefix(line, "  #")
+		if strings.HasPrefix(commented, "oidc:") || len(lines) > 1 {
+			if !ok {
+				break
+			}
+			lines = append(lines, "  "+commented)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+func TestExampleShowsAnIssuer(t *testing.T) {
+	list, _ := parse(t, issuer(t))["auth"].(map[string]any)["oidc"].([]any)
+	if len(list) != 1 {
+		t.Fatalf("the sample has %d issuers", len(list))
+	}
+	for _, key := range written(t, list[0].(map[string]any), reflect.TypeFor[configs.OIDC](), "auth.oidc[].") {
+		t.Errorf("example.yaml lacks %s", key)
+	}
+	loads(t, issuer(t))
+}
+
 func TestExampleHasEveryKey(t *testing.T) {
 	tree := parse(t, example(t))
 	for _, key := range written(t, tree, reflect.TypeFor[configs.Config](), "") {
@@ -119,9 +146,12 @@ func TestExampleSaysWhatEachKeyMeans(t *testing.T) {
 	}
 }
 
-func TestExampleSampleLoads(t *testing.T) {
+func TestExampleSampleLoads(t *testing.T) { loads(t, sample(t)) }
+
+func loads(t *testing.T, text string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "sample.yaml")
-	if err := os.WriteFile(path, []byte(sample(t)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	set := []string{"tls.require_tls=false", "auth.signing_key=."}

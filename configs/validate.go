@@ -24,6 +24,7 @@ func (l *loader) validate() {
 	l.tls()
 	l.redis()
 	l.auth()
+	l.oidc()
 	l.clusters()
 	l.positive("hold_timeout", c.HoldTimeout)
 	l.ranges()

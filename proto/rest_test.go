@@ -139,13 +139,15 @@ func TestEveryCallHasAPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(rules), "\n")
-	services := sconcev1.File_sconce_v1_sessions_proto.Services()
-	for i := range services.Len() {
-		methods := services.Get(i).Methods()
-		for k := range methods.Len() {
-			name := string(methods.Get(k).FullName())
-			if !slices.Contains(lines, "    - selector: "+name) {
-				t.Errorf("rest.yaml has no rule for %s: add one and run proto/generate.sh", name)
+	for _, file := range []protoreflect.FileDescriptor{sconcev1.File_sconce_v1_sessions_proto, sconcev1.File_sconce_v1_keys_proto} {
+		services := file.Services()
+		for i := range services.Len() {
+			methods := services.Get(i).Methods()
+			for k := range methods.Len() {
+				name := string(methods.Get(k).FullName())
+				if !slices.Contains(lines, "    - selector: "+name) {
+					t.Errorf("rest.yaml has no rule for %s: add one and run proto/generate.sh", name)
+				}
 			}
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// TokenVerifier is the part of auth.Verifier that admission needs. Its errors
-// are the sentinels of package auth.
+// TokenVerifier is the part of auth.Principals, or of auth.Verifier, that admission
+// needs. Its errors are the sentinels of package auth. It must not block.
 type TokenVerifier interface {
 	Verify(token string, kind auth.Kind) (*auth.Identity, error)
 }
@@ -86,16 +86,17 @@ func (r *Router) identify(q *request) (*auth.Identity, *Refusal) {
 		}
 		return nil, &row
 	}
-	if id.Session != string(q.session) {
+	if id.Kind == auth.KindSession && id.Session != string(q.session) {
 		return nil, &refuseDenied
 	}
 	return id, nil
 }
 
 // owns says whether the session in the registry is the one that the token was
-// made for: a token outlives a mistake in neither of the two.
+// made for: a token outlives a mistake in neither of the two. One of an outside
+// issuer was made for none, and opens its subject's.
 func owns(id *auth.Identity, s *sessions.Session) bool {
-	return s.Owner == id.Subject && s.Org == id.Org && string(s.ID) == id.Session
+	return s.Owner == id.Subject && s.Org == id.Org && (string(s.ID) == id.Session || id.Kind == auth.KindOutside)
 }
 
 // metadata is what admission reads of a header block.

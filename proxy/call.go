@@ -165,7 +165,7 @@ func (c *call) Done(st relay.Stats) {
 	if ce := r.log.Check(level, "stream ended"); ce != nil {
 		id := c.to.identity
 		ce.Write(zap.String("method", c.method.Name), zap.String("code", endName(endOf(st))),
-			zap.String("session", id.Session), zap.String("user", id.Subject), zap.String("org", id.Org), zap.String("token", id.TokenID), zap.String("credential", c.to.field),
+			zap.String("session", string(c.to.route.Session.ID)), zap.String("user", id.Subject), zap.String("org", id.Org), zap.String("token", id.TokenID), zap.String("credential", c.to.field),
 			zap.String("cluster", c.to.route.Cluster.Name), zap.String("spark_session", string(c.spark())),
 			zap.String("operation", printable(string(c.operation()))),
 			zap.Uint64("in", st.In), zap.Uint64("out", st.Out), zap.Duration("took", r.now().Sub(c.began)), zap.Error(st.Err))

@@ -36,9 +36,18 @@ func (h *holds) init(cfg RouterConfig) {
 	h.over, h.of = make(chan struct{}), make(map[ownerKey]int)
 }
 
+// holder is whose share a wait is of. Those of whom it is not known yet who they are
+// have one together.
+func holder(id *auth.Identity) ownerKey {
+	if id == nil {
+		return ownerKey{}
+	}
+	return ownerKey{id.Org, id.Subject}
+}
+
 // enter counts one more stream, or says why it may not wait.
 func (h *holds) enter(id *auth.Identity) *Refusal {
-	key := ownerKey{id.Org, id.Subject}
+	key := holder(id)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -54,7 +63,7 @@ func (h *holds) enter(id *auth.Identity) *Refusal {
 }
 
 func (h *holds) leave(id *auth.Identity) {
-	key := ownerKey{id.Org, id.Subject}
+	key := holder(id)
 	h.mu.Lock()
 	h.n--
 	if h.of[key]--; h.of[key] == 0 {
@@ -103,7 +112,8 @@ func (h *holds) close() {
 	h.wait.Wait()
 }
 
-// hold keeps a stream whose route the cache does not know. Its body waits too,
+// hold keeps a stream whose route the cache does not know, or, without id, whose
+// token can't be judged yet. Its body waits too,
 // bounded by its window, and its client notices nothing: none of Spark's sets a
 // deadline that a cluster's start would miss.
 func (r *Router) hold(s stream, q *request, id *auth.Identity) {
@@ -138,8 +148,17 @@ func (r *Router) awaitRoute(s stream, q *request, id *auth.Identity) {
 // findRoute lets the stream go on by the session's route, or says why it may not.
 // Only who may use the session wakes it.
 func (r *Router) findRoute(ctx context.Context, s stream, q *request, id *auth.Identity) *Refusal {
+	if id == nil {
+		var refusal *Refusal
+		if id, refusal = r.awaitIdentity(ctx, q); refusal != nil {
+			return refusal
+		}
+	}
 	var record sessions.Session
 	err := q.method.retry(ctx, func() (err error) {
+		if err := r.mayAsk(ctx, id, q.session); err != nil {
+			return err
+		}
 		record, err = r.resolver.Record(ctx, q.session)
 		return err
 	})

@@ -205,14 +205,14 @@ func (o *Own) page(w http.ResponseWriter, _ *http.Request) {
 // addHealth adds /healthz, which holds while the process can answer, and
 // /readyz, which holds while every condition does. Both speak JSON to who asks for it.
 func addHealth(mux *http.ServeMux, ready *Ready) {
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthAnswer(w, r, nil) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthAnswer(w, r, nil, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		unmet, _ := ready.Unmet()
-		healthAnswer(w, r, unmet)
+		healthAnswer(w, r, unmet, ready.Notes())
 	})
 }
 
-func healthAnswer(w http.ResponseWriter, r *http.Request, unmet []Unmet) {
+func healthAnswer(w http.ResponseWriter, r *http.Request, unmet, notes []Unmet) {
 	status, word := http.StatusOK, "ok"
 	if len(unmet) > 0 {
 		status, word = http.StatusServiceUnavailable, "not ready"
@@ -224,11 +224,12 @@ func healthAnswer(w http.ResponseWriter, r *http.Request, unmet []Unmet) {
 		_ = json.NewEncoder(w).Encode(struct {
 			Status string  `json:"status"`
 			Unmet  []Unmet `json:"unmet,omitempty"`
-		}{word, unmet})
+			Notes  []Unmet `json:"notes,omitempty"`
+		}{word, unmet, notes})
 		return
 	}
 	lines := word + "\n"
-	for _, u := range unmet {
+	for _, u := range append(unmet, notes...) {
 		lines += u.Condition + ": " + u.Reason + "\n"
 	}
 	text(w, status, lines)

@@ -10,6 +10,7 @@ import (
 type Ready struct {
 	mu      sync.Mutex
 	unmet   []Unmet
+	notes   []Unmet
 	changed chan struct{} // closed and replaced when the list changes
 }
 
@@ -50,6 +51,24 @@ func (r *Ready) set(condition, reason string) {
 	}
 	close(r.changed)
 	r.changed = make(chan struct{})
+}
+
+// Note says what is wrong without being a reason to keep traffic away; reason ""
+// takes it back. /readyz shows it.
+func (r *Ready) Note(about, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notes = slices.DeleteFunc(r.notes, func(u Unmet) bool { return u.Condition == about })
+	if reason != "" {
+		r.notes = append(r.notes, Unmet{about, reason})
+	}
+}
+
+// Notes returns what Note said.
+func (r *Ready) Notes() []Unmet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.notes)
 }
 
 // Unmet returns what does not hold; none = ready. The channel is closed at the

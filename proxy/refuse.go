@@ -26,6 +26,8 @@ func refuseToken(err error, session string, now time.Time) (r Refusal, ok bool) 
 		return refuseTokenAmbiguous, true
 	case errors.Is(err, auth.ErrNotYet):
 		return refuseTokenEarly.With("session", session), true
+	case errors.Is(err, auth.ErrIssuerAway), errors.Is(err, auth.ErrKeysPending):
+		return refuseIssuerAway.With("session", session), true
 	}
 	problem, ok := tokenProblem(err)
 	return refuseTokenInvalid.With("problem", problem, "session", session), ok
@@ -47,6 +49,8 @@ func tokenProblem(err error) (string, bool) {
 		{auth.ErrClaims, "its claims are not accepted"},
 		{auth.ErrIssuer, "it is from another issuer"},
 		{auth.ErrAudience, "it is for another audience"},
+		{auth.ErrAPIKey, "it is an API key, which opens no session"},
+		{auth.ErrOutside, "tokens of its issuer open no session here"},
 	} {
 		if errors.Is(err, p.err) {
 			return p.text, true
@@ -171,6 +175,10 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 		{sessions.ErrPending, refuseSessionPending.With("session", "<session>")},
 		{sessions.ErrUnknownToken, refuseTokenUnknown},
 		{sessions.ErrTooManyTokens, refuseTokens},
+		{sessions.ErrTooManyKeys, refuseKeys},
+		{sessions.ErrUnknownKey, refuseControlToken.With("problem", "no such API key is known")},
+		{sessions.ErrKeyRevoked, refuseControlToken.With("problem", "this API key was revoked")},
+		{sessions.ErrKeyExpired, refuseControlToken.With("problem", "this API key has expired")},
 		{sessions.ErrConflict, refuseConflict},
 		{sessions.ErrUnavailable, refuseRegistry},
 		{auth.ErrAmbiguous, refuseTokenAmbiguous},
@@ -179,6 +187,8 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 		{auth.ErrExpired, refuseControlToken.With("problem", "it expired")},
 		{auth.ErrNotYet, refuseControlToken.With("problem", "it is not valid yet")},
 		{auth.ErrHeader, refuseControlToken.With("problem", "it is not a control token")},
+		{auth.ErrIssuerAway, refuseIssuerAway.With("session", "<session>")},
+		{auth.ErrKeysPending, refuseIssuerAway.With("session", "<session>")},
 		{context.DeadlineExceeded, refuseTimeout},
 	} {
 		if errors.Is(err, c.err) {

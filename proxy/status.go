@@ -84,6 +84,9 @@ var (
 		Message: "the token is not valid yet: check the clock of the machine that issued it, then run `sconce token issue {session}`"})
 	refuseTokenRevoked = row(Refusal{Code: codes.Unauthenticated, Reason: "TOKEN_REVOKED", HTTP: 401,
 		Message: "this token was revoked: run `sconce token issue {session}`"})
+	refuseIssuerAway = row(Refusal{Code: codes.Unavailable, Reason: "ISSUER_UNAVAILABLE", RetryAfter: pause, HTTP: 503,
+		Message: "the keys of this token's issuer cannot be fetched, so the token cannot be checked: " +
+			"wait, or run `sconce token issue {session}`; operators, see /readyz for the reason"})
 	refuseDenied = row(Refusal{Code: codes.PermissionDenied, Reason: "SESSION_DENIED", HTTP: 403,
 		Message: "this token does not open the session named in x-session-id: " +
 			"use the id the token was issued for, or run `sconce token issue <session>` for this one"})
@@ -213,12 +216,14 @@ var (
 			"or ask your operator to raise limits.{limit}"})
 	refuseTokens = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_EXHAUSTED", HTTP: 429,
 		Message: "the session has as many open tokens as one may have, limits.tokens_per_session: use one of them, or run `sconce token revoke <session>`"})
+	refuseKeys = row(Refusal{Code: codes.ResourceExhausted, Reason: "KEYS_EXHAUSTED", HTTP: 429,
+		Message: "your organisation has as many open API keys as one may have: run `sconce key list --organisation` and `sconce key revoke` on those that nobody needs"})
 	refuseConflict = row(Refusal{Code: codes.Aborted, Reason: "CONFLICT", HTTP: 409,
 		Message: "the session has changed meanwhile: look with `sconce session describe`, then try again"})
 	refuseArgument = row(Refusal{Code: codes.InvalidArgument, Reason: "ARGUMENT_INVALID", HTTP: 400,
 		Message: "{field}: {problem}: correct it and try again"})
 	refuseControlToken = row(Refusal{Code: codes.Unauthenticated, Reason: "CONTROL_TOKEN_INVALID", HTTP: 401,
-		Message: "this call needs a valid control token ({problem}): get a new one and set SCONCE_TOKEN"})
+		Message: "this call needs a valid control token, API key or token of a trusted issuer ({problem}): get a new one and set SCONCE_TOKEN"})
 	refuseTimeout = row(Refusal{Code: codes.DeadlineExceeded, Reason: "DEADLINE", HTTP: 504,
 		Message: "the deadline of the call passed before the answer was there: try again with a longer one"})
 )
@@ -244,14 +249,14 @@ var (
 func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refuseHeaders, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
-		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseDenied,
+		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseIssuerAway, refuseDenied,
 		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseSetup, refuseStateLost, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseStreams, refuseRate, refuseArtifacts,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
-		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseConflict,
+		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
 		refusePath, refusePathVerb, refuseNotJSON, refuseJSON, refuseBodySize, refuseBodySlow,
 	}

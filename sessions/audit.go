@@ -68,6 +68,7 @@ type entryOfAudit struct {
 	action  Action
 	session ID     // "" until it is known
 	token   string // the ids of the tokens that were issued or revoked, "" = none
+	key     string // the id of the API key that was made or is to be revoked, "" = none
 }
 
 // end writes it down: done, denied or failed.
@@ -89,6 +90,12 @@ func (e *entryOfAudit) end(err error) {
 		zap.String("actor", e.actor.Subject), zap.String("organisation", e.actor.Org), zap.Bool("admin", e.actor.Admin),
 		zap.String("action", string(e.action)), zap.String("session", string(e.session)),
 		zap.String("source", e.actor.Source), zap.String("request_id", e.actor.RequestID),
+	}
+	if e.actor.Via != "" {
+		fields = append(fields, zap.String("via", e.actor.Via))
+	}
+	if e.key != "" {
+		fields = append(fields, zap.String("key_id", e.key))
 	}
 	if e.token != "" {
 		fields = append(fields, zap.String("token_id", e.token))

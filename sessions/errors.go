@@ -39,6 +39,14 @@ var (
 	// ErrTooManySessions: the owner or the organisation has as many open sessions
 	// as one may have. See LimitError.
 	ErrTooManySessions = errors.New("too many sessions")
+	// ErrUnknownKey: there is no such API key, or its secret is another. The
+	// outside learns the two apart no more than from ErrDenied.
+	ErrUnknownKey = errors.New("no such API key")
+	// ErrKeyRevoked and ErrKeyExpired: an API key that was good once.
+	ErrKeyRevoked = errors.New("API key is revoked")
+	ErrKeyExpired = errors.New("API key has expired")
+	// ErrTooManyKeys: the organisation has as many open API keys as one may have.
+	ErrTooManyKeys = errors.New("too many API keys in one organisation")
 	// ErrConflict: the record is not in the state or generation that a
 	// transition named, or the table does not know the transition.
 	ErrConflict = errors.New("session has changed meanwhile")

@@ -34,6 +34,7 @@ type TokenIssuer interface {
 type ManagerConfig struct {
 	Store    Store       // required
 	Tokens   TokenStore  // required; mostly the Store
+	Keys     KeyStore    // mostly the Store; nil = there are no API keys
 	Engine   Engine      // required
 	Issuer   TokenIssuer // required
 	Waker    *Waker      // required; of the same Store

@@ -111,7 +111,7 @@ func newManager(t *testing.T) *managerTest {
 	}
 	t.Cleanup(waker.Close)
 	m.Manager, err = sessions.NewManager(sessions.ManagerConfig{
-		Store: m.memory, Tokens: m.memory, Engine: m.engine, Issuer: issuer, Waker: waker, Clusters: cs, Logger: zap.New(core),
+		Store: m.memory, Tokens: m.memory, Keys: m.memory, Engine: m.engine, Issuer: issuer, Waker: waker, Clusters: cs, Logger: zap.New(core),
 	})
 	if err != nil {
 		t.Fatal(err)

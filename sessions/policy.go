@@ -6,6 +6,9 @@ type Actor struct {
 	Subject, Org string
 	// Admin: an administrator of Org, and of no other.
 	Admin bool
+	// Via is what said so, for the log: "" = a control token of our own, else the
+	// issuer of an outside token, or "key:" and the id of an API key.
+	Via string
 	// RequestID names the call in the log; "" = it has no name.
 	RequestID string
 	// Source is the address that the call came from, host:port; "" = not known.
@@ -25,6 +28,10 @@ const (
 	ActionIssueToken  Action = "token.issue"
 	ActionListTokens  Action = "token.list"
 	ActionRevokeToken Action = "token.revoke"
+	ActionCreateKey   Action = "key.create"
+	ActionListKeys    Action = "key.list"
+	ActionListOrgKeys Action = "key.list_organisation"
+	ActionRevokeKey   Action = "key.revoke"
 )
 
 // Known says whether the actor is somebody.
@@ -33,9 +40,9 @@ func (a Actor) Known() bool { return a.Subject != "" && a.Org != "" }
 // May decides whether the actor may do what touches no one session.
 func (a Actor) May(action Action) bool {
 	switch action {
-	case ActionCreate, ActionList:
+	case ActionCreate, ActionList, ActionListKeys:
 		return a.Known()
-	case ActionListOrg:
+	case ActionListOrg, ActionListOrgKeys, ActionCreateKey:
 		return a.Known() && a.Admin
 	}
 	return false
@@ -45,4 +52,10 @@ func (a Actor) May(action Action) bool {
 // issue, list and revoke its tokens: its owner may, and an admin of its organisation.
 func (a Actor) MayTouch(s Session) bool {
 	return a.Known() && a.Org == s.Org && (a.Subject == s.Owner || a.Admin)
+}
+
+// MayTouchKey decides whether the actor may revoke an API key: who it speaks for
+// may, and an admin of its organisation.
+func (a Actor) MayTouchKey(k Key) bool {
+	return a.Known() && a.Org == k.Org && (a.Subject == k.Subject || a.Admin)
 }

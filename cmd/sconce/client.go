@@ -39,7 +39,7 @@ func (a *app) newClient(cmd *cobra.Command) *client {
 	c := &client{app: a}
 	f := cmd.Flags()
 	f.StringVar(&c.endpoint, "endpoint", "", "host:port of the gateway (default: $SCONCE_ENDPOINT, the running `sconce dev`, or "+defaultEndpoint+")")
-	f.StringVar(&c.tokenFile, "token-file", "", "file with a control token, - for standard input (default: $SCONCE_TOKEN, or the running `sconce dev`'s)")
+	f.StringVar(&c.tokenFile, "token-file", "", "file with a control token, an API key or an OIDC token, - for standard input (default: $SCONCE_TOKEN, or the running `sconce dev`'s)")
 	f.StringVar(&c.ca, "ca", "", "PEM file of the authority to believe (default: the system's)")
 	f.BoolVar(&c.secure, "tls", false, "speak TLS also to this machine; to any other it is always spoken")
 	f.DurationVar(&c.timeout, "timeout", time.Minute, "how long the call may take")
@@ -57,8 +57,24 @@ func (c *client) do(ctx context.Context, call func(context.Context, sconcev1.Ses
 	return cause(ctx, c.call(ctx, call))
 }
 
+// doKeys is do for calls about API keys.
+func (c *client) doKeys(ctx context.Context, call func(context.Context, sconcev1.KeyServiceClient) error) error {
+	ctx, cancel := c.app.interruptible(ctx)
+	defer cancel()
+	return cause(ctx, c.connect(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return call(ctx, sconcev1.NewKeyServiceClient(conn))
+	}))
+}
+
 // call connects, calls, and words what went wrong.
 func (c *client) call(ctx context.Context, call func(context.Context, sconcev1.SessionServiceClient) error) error {
+	return c.connect(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return call(ctx, sconcev1.NewSessionServiceClient(conn))
+	})
+}
+
+// connect is call for any of the gateway's services.
+func (c *client) connect(ctx context.Context, call func(context.Context, grpc.ClientConnInterface) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	endpoint, err := c.address()
@@ -79,7 +95,7 @@ func (c *client) call(ctx context.Context, call func(context.Context, sconcev1.S
 	}
 	defer conn.Close()
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
-	return c.explain(endpoint, call(ctx, sconcev1.NewSessionServiceClient(conn)))
+	return c.explain(endpoint, call(ctx, conn))
 }
 
 // explain turns a status into a sentence. Those of the gateway already are.
@@ -115,7 +131,7 @@ func (c *client) address() (string, error) {
 	return endpoint, nil
 }
 
-var errNoToken = errors.New("no control token: put one into SCONCE_TOKEN or name its file with --token-file; " +
+var errNoToken = errors.New("no control token: put one, an API key or an OIDC token into SCONCE_TOKEN or name its file with --token-file; " +
 	"`sconce token control` makes one, and a running `sconce dev` leaves one in .sconce")
 
 func (c *client) token() (string, error) {

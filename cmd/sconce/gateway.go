@@ -80,6 +80,10 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	principals, outside, err := newPrincipals(cfg.Auth, verifier, ready, g.now, log)
+	if err != nil {
+		return err
+	}
 
 	// What is theirs.
 	engines, err := launchers(cfg, launcherConfig{environ: os.Environ(), log: log})
@@ -132,7 +136,7 @@ func (g *gateway) Run(ctx context.Context) error {
 		return err
 	}
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Tokens: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, Audit: audit, OnClosed: live.End,
+		Store: store, Tokens: store, Keys: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, Audit: audit, OnClosed: live.End,
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {
@@ -151,7 +155,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Verifier: verifier, Endpoint: endpoint, Streams: resolver.Streams, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -176,7 +180,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	// From a stream to where it goes.
 	dialer := &proxy.EngineDialer{Limits: limits, Logger: log}
 	router, err := proxy.NewRouter(proxy.RouterConfig{
-		Verifier: verifier, Resolver: resolver, Live: live, Engines: dialer.Backend, Services: services,
+		Verifier: principals, Resolver: resolver, Records: store, Live: live, Engines: dialer.Backend, Services: services,
 		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Quotas: quotas(cfg.Limits), Uses: uses,
 		Journal: journal, JournalLimits: proxy.JournalLimits{Entry: int(cfg.Journal.Bytes), Artifacts: int(cfg.Journal.Artifacts)},
 		Registerer: metrics, Logger: log, Now: g.now,
@@ -217,7 +221,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	front, endFront := context.WithCancel(behind)
 	defer endFront()
 	for _, run := range []func(context.Context) error{
-		keys.Run, certificates.Run, resolver.Run, reaper.Run, journal.Run, manager.Run, audit.Run, uses.Run, router.Run, own.Run, paceCollector,
+		keys.Run, outside.Run, certificates.Run, resolver.Run, reaper.Run, journal.Run, manager.Run, audit.Run, uses.Run, router.Run, own.Run, paceCollector,
 		func(ctx context.Context) error { return runAll(ctx, engines) },
 		func(ctx context.Context) error { return g.watchRedis(ctx, store, ready) },
 		func(ctx context.Context) error { return g.announce(ctx, ready, listener.Addr().String()) },

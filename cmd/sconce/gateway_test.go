@@ -60,7 +60,7 @@ func (l *lockedBuffer) String() string {
 const serveYAML = `
 admin: {listen: ""}
 tls: {require_tls: false}
-auth: {signing_key: %KEY%}
+auth: {signing_key: %KEY%%AUTH%}
 drain_timeout: 20s
 redis: {addresses: [%REDIS%]}
 clusters:
@@ -69,6 +69,12 @@ clusters:
 `
 
 func startServe(t *testing.T, more ...string) *served {
+	t.Helper()
+	return startServeWith(t, "", more...)
+}
+
+// startServeWith is startServe with more settings in auth, as ", key: value".
+func startServeWith(t *testing.T, auth string, more ...string) *served {
 	t.Helper()
 	s := &served{
 		t: t, signals: make(chan os.Signal, 2), exit: make(chan int, 1), log: &lockedBuffer{},
@@ -85,7 +91,7 @@ func startServe(t *testing.T, more ...string) *served {
 		t.Fatal(err)
 	}
 	s.file = filepath.Join(s.dir, "sconce.yaml")
-	yaml := strings.NewReplacer("%KEY%", key, "%REDIS%", miniredis.RunT(t).Addr(), "%SPARK%", s.spark.Addr()).Replace(serveYAML)
+	yaml := strings.NewReplacer("%KEY%", key, "%AUTH%", auth, "%REDIS%", miniredis.RunT(t).Addr(), "%SPARK%", s.spark.Addr()).Replace(serveYAML)
 	if err := os.WriteFile(s.file, []byte(yaml+"listen: "+s.addr+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ func (a *app) keyCommand() *cobra.Command {
 	}
 	generate.Flags().StringVar(&out, "out", "", "file to write, readable by you alone")
 	generate.Flags().StringVar(&alg, "alg", string(auth.ES256), "algorithm: ES256 or EdDSA")
-	return group("key", "Make the keys that sign tokens", generate)
+	return group("key", "Create, list and revoke API keys, and make the keys that sign tokens",
+		a.keyCreate(), a.keyList(), a.keyRevoke(), generate)
 }
 
 func makeKey(alg auth.Algorithm, path string) (*auth.SigningKey, error) {

@@ -52,6 +52,7 @@ func (l leakless) Run() int {
 func TestScripts(t *testing.T) {
 	redis := storetest.StartRedis(t)
 	spark := newSpark(t)
+	issuers := &scriptIssuers{t: t, known: map[string]*proxytest.OIDC{}}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -61,6 +62,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"issuer": issuers.start, "issuer-down": issuers.down, "oidc-token": issuers.token,
 			"ports": scriptPorts, "ready": scriptReady, "get": scriptGet, "taken": scriptTaken, "authority": scriptAuthority, "keep": scriptKeep,
 			"redis-tls": func(ts *testscript.TestScript, _ bool, args []string) { scriptRedisTLS(t, ts, args) },
 		},

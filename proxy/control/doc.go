@@ -1,7 +1,8 @@
-// Package control serves sconce.v1.SessionService, the API by which people and
-// programs make sessions and get tokens:
+// Package control serves sconce.v1.SessionService and KeyService, the API by which
+// people and programs make sessions and get tokens and API keys:
 //
-//	call ──> credentials ──> auth.Verifier (control tokens only)
+//	call ──> credentials ──> auth.Principals (control tokens, trusted issuers)
+//	                    └──> sessions.Manager (API keys)
 //	     ──> convert ──> sessions.Manager ──> convert ──> answer
 //	                          └ error ──> proxy.RefuseControl ──> status
 //

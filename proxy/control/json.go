@@ -67,7 +67,10 @@ func NewJSON(s *Service) (*JSON, error) {
 		runtime.WithErrorHandler(j.answerError),
 		runtime.WithRoutingErrorHandler(j.answerNoRoute),
 	)
-	return j, rest.RegisterSessionServiceHandlerServer(context.Background(), j.calls, s)
+	if err := rest.RegisterSessionServiceHandlerServer(context.Background(), j.calls, s); err != nil || s.Keys == nil {
+		return j, err
+	}
+	return j, rest.RegisterKeyServiceHandlerServer(context.Background(), j.calls, s)
 }
 
 // callMetadata is what the Service is told of a request: what gRPC callers send in

@@ -120,7 +120,7 @@ func TestJSONBadInput(t *testing.T) {
 // be the test's.
 func inMemory(t *testing.T, ln net.Listener, h2 bool) *web {
 	t.Helper()
-	a := start(t)
+	a := startBare(t)
 	server := &http.Server{Handler: need(control.NewJSON(a.service))(t), Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)

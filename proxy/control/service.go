@@ -27,15 +27,24 @@ type Sessions interface {
 	RevokeTokens(ctx context.Context, a sessions.Actor, id sessions.ID, tokens []string, all bool) ([]sessions.Token, error)
 }
 
-// Verifier checks tokens. *auth.Verifier is one.
+// Verifier checks tokens. *auth.Principals and *auth.Verifier are such.
 type Verifier interface {
 	Verify(token string, kind auth.Kind) (*auth.Identity, error)
+}
+
+// Keys is the operations on API keys. *sessions.Manager is one.
+type Keys interface {
+	Authenticate(ctx context.Context, key string) (sessions.Actor, error)
+	CreateKey(ctx context.Context, a sessions.Actor, r sessions.KeyRequest) (string, sessions.Key, error)
+	ListKeys(ctx context.Context, a sessions.Actor, org bool) ([]sessions.Key, error)
+	RevokeKey(ctx context.Context, a sessions.Actor, id string) (sessions.Key, error)
 }
 
 // Config is what a Service is made of.
 type Config struct {
 	Sessions Sessions // required
 	Verifier Verifier // required
+	Keys     Keys     // nil = KeyService is not served, and no API key is taken
 	// Endpoint is the host:port by which clients reach the data port; it goes
 	// into connection strings. Required.
 	Endpoint string
@@ -45,9 +54,10 @@ type Config struct {
 	Logger *zap.Logger
 }
 
-// Service is sconce.v1.SessionService.
+// Service is sconce.v1.SessionService, and KeyService.
 type Service struct {
 	sconcev1.UnimplementedSessionServiceServer
+	sconcev1.UnimplementedKeyServiceServer
 	Config
 }
 
@@ -65,8 +75,13 @@ func New(c Config) (*Service, error) {
 	return &Service{Config: c}, nil
 }
 
-// Register puts the service on a gRPC server.
-func (s *Service) Register(r grpc.ServiceRegistrar) { sconcev1.RegisterSessionServiceServer(r, s) }
+// Register puts the services on a gRPC server.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	sconcev1.RegisterSessionServiceServer(r, s)
+	if s.Keys != nil {
+		sconcev1.RegisterKeyServiceServer(r, s)
+	}
+}
 
 // CreateSession implements sconce.v1.
 func (s *Service) CreateSession(ctx context.Context, r *sconcev1.CreateSessionRequest) (*sconcev1.CreateSessionResponse, error) {
@@ -185,20 +200,6 @@ func answer[R any](ctx context.Context, s *Service, do func(sessions.Actor) (*R,
 		return nil, s.refuse(err, requestID)
 	}
 	return resp, nil
-}
-
-// actor says who calls, by the call's control token.
-func (s *Service) actor(ctx context.Context) (sessions.Actor, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	token, err := auth.Bearer(md.Get("authorization"), md.Get("authentication"))
-	if err != nil {
-		return sessions.Actor{}, err
-	}
-	who, err := s.Verifier.Verify(token, auth.KindControl)
-	if err != nil {
-		return sessions.Actor{}, err
-	}
-	return sessions.Actor{Subject: who.Subject, Org: who.Org, Admin: who.Admin, Source: source(md)}, nil
 }
 
 // source is the address of who calls, as the port saw it.

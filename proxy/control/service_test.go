@@ -27,6 +27,7 @@ import (
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
 	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/control"
+	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions"
 	"github.com/sconce-dev/sconce/sessions/storetest"
 )
@@ -54,6 +55,8 @@ func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.
 // api is the service behind a real gRPC connection, with real tokens.
 type api struct {
 	sconcev1.SessionServiceClient
+	keys     sconcev1.KeyServiceClient
+	trusted  *proxytest.OIDC // an outside issuer that is believed
 	issuer   *auth.Issuer
 	verifier *auth.Verifier
 	memory   *storetest.Memory
@@ -65,6 +68,17 @@ type api struct {
 
 func start(t *testing.T) *api {
 	t.Helper()
+	return startWith(t, func(a *api) control.Verifier { return a.principals(t) })
+}
+
+// startBare is start without outside issuers, which need a network.
+func startBare(t *testing.T) *api {
+	t.Helper()
+	return startWith(t, func(a *api) control.Verifier { return a.verifier })
+}
+
+func startWith(t *testing.T, verifier func(*api) control.Verifier) *api {
+	t.Helper()
 	core, log := observer.New(zapcore.DebugLevel)
 	a := &api{memory: storetest.NewMemory(), engine: &engine{}, log: log}
 	key := need(auth.GenerateSigningKey("ES256"))(t)
@@ -75,11 +89,12 @@ func start(t *testing.T) *api {
 	waker := need(sessions.NewWaker(sessions.WakerConfig{Store: a.memory, Engine: a.engine, Clusters: clusters, ProbeTimeout: time.Millisecond}))(t)
 	t.Cleanup(waker.Close)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
-		Store: a.memory, Tokens: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters, Audit: &a.trail,
+		Store: a.memory, Tokens: a.memory, Keys: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters, Audit: &a.trail,
 		Logger: zap.New(core),
 	}))(t)
-	a.service = need(control.New(control.Config{Sessions: manager, Verifier: a.verifier, Endpoint: "sconce.test:8085", Streams: func(sessions.ID) int64 { return 7 }}))(t)
-	a.SessionServiceClient = sconcev1.NewSessionServiceClient(serve(t, a.service))
+	a.service = need(control.New(control.Config{Sessions: manager, Keys: manager, Verifier: verifier(a), Endpoint: "sconce.test:8085", Streams: func(sessions.ID) int64 { return 7 }}))(t)
+	conn := serve(t, a.service)
+	a.SessionServiceClient, a.keys = sconcev1.NewSessionServiceClient(conn), sconcev1.NewKeyServiceClient(conn)
 	return a
 }
 

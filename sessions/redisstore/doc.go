@@ -1,6 +1,6 @@
 // Package redisstore keeps the session registry in Redis (6.2 or later, tested with 7.0; a single
 // server, Sentinel or Cluster). It implements sessions.Store, sessions.Directory,
-// sessions.JournalStore and sessions.CarriedStore.
+// sessions.TokenStore, sessions.KeyStore, sessions.JournalStore and sessions.CarriedStore.
 //
 // Every key, with the default prefix "sconce". <owner> and <org> stand for
 // hashes of the names, so that no name can break a key:
@@ -34,11 +34,15 @@
 //	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
 //	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
 //	sconce:audit                 stream  every decision, audit.go.               Cut to some 100,000 entries.
+//	sconce:k:{<key id>}          hash    an API key: whom it speaks for, its     Expires 30 days after the key does.
+//	                                     times, the SHA-256 of it; apikeys.go.
+//	sconce:g:{<org>}:keys        zset    the organisation's API keys, by time.  Never; a member goes when a list meets
+//	                                                                              that its record has expired.
 //	sconce:changes               channel "<session> <state> <generation> <revision>" for each transition
 //	                                     and each revocation of tokens.
 //
-// A zset's scores are all 0, so that it is ordered by id, which is by time. A
-// member whose record has expired is taken out when a list meets it.
+// The scores of an ids zset are all 0, so that it is ordered by id, which is by
+// time. A member whose record has expired is taken out when a list meets it.
 //
 // The keys of one session share a hash tag, as do those of one owner, and no
 // script touches two tags, so Redis Cluster works. What spans tags is done in an
@@ -55,6 +59,7 @@
 //	        (a key in the set whose engine is down is taken out)
 //	active: the time of its next look, record
 //	        (a look at a session that is not active is its last)
+//	key:    organisation's index, record
 //	bind:   spark id -> session, then the session's set
 //	        (so the set never names an id that another session may have; where the
 //	        session chose a catalog, a database or configuration, the engine is told

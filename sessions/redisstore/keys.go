@@ -60,6 +60,10 @@ func (k keys) due() string { return k.prefix + ":due" }
 
 func (k keys) audit() string { return k.prefix + ":audit" }
 
+func (k keys) apiKey(id string) string { return k.prefix + ":k:{" + id + "}" }
+
+func (k keys) apiKeys(org string) string { return k.prefix + ":g:{" + tag(org) + "}:keys" }
+
 func (k keys) changes() string { return k.prefix + ":changes" }
 
 // tag hashes names that come from outside: any length, any characters. The

@@ -31,7 +31,7 @@ const (
 	fieldRevoked    = "revoked"
 	fieldEngine     = "engine" // an Instance as JSON
 	fieldEngineGen  = "engine_generation"
-	fieldUsed       = "used" // by the clock of Redis
+	fieldLastUsed   = "used" // by the clock of Redis
 	fieldIdled      = "idled"
 	fieldStage      = "stage"   // changes without a revision
 	fieldFailure    = "failure" // likewise
@@ -89,7 +89,7 @@ func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
 		CreatedAt: d.time(fieldCreated), ChangedAt: d.time(fieldChanged), ClosedAt: d.time(fieldClosed),
 		Catalog: f[fieldCatalog], Database: f[fieldDatabase], Conf: sessions.Pairs(f[fieldConf]), Labels: sessions.Pairs(f[fieldLabels]),
 		IdleTimeout: d.span(fieldIdleAfter), MaxAge: d.span(fieldMaxAge),
-		Revoked: f[fieldRevoked], UsedAt: d.time(fieldUsed), IdleAt: d.time(fieldIdled), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
+		Revoked: f[fieldRevoked], UsedAt: d.time(fieldLastUsed), IdleAt: d.time(fieldIdled), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
 		Engine: d.engine(), EngineGeneration: d.number(fieldEngineGen),
 	}
 	if d.err != nil {

@@ -55,6 +55,8 @@ type Config struct {
 	// MaxEntries is how many entries the journal of one Spark session may have.
 	// 0 = 4,096.
 	MaxEntries int
+	// MaxKeys is how many open API keys one organisation may have. 0 = 1,000.
+	MaxKeys int
 	// Now is the clock; nil = time.Now. Used only to tell old leftovers.
 	Now func() time.Time
 	// Logger; nil = none.
@@ -88,6 +90,7 @@ type Store struct {
 	maxInOrg int
 	maxAudit int64
 	journal  journalCaps
+	maxKeys  int
 	now      func() time.Time
 	log      *zap.Logger
 }
@@ -103,6 +106,7 @@ var (
 
 	_ sessions.JournalStore = (*Store)(nil)
 	_ sessions.CarriedStore = (*Store)(nil)
+	_ sessions.KeyStore     = (*Store)(nil)
 )
 
 // New builds a Store. It connects when it is first used. Call Close at the end.
@@ -123,6 +127,7 @@ func New(c Config) (*Store, error) {
 		maxInOrg: c.MaxInOrg,
 		maxAudit: defaultMaxAudit,
 		journal:  journalCaps{bytes: defaultJournal, blobs: defaultBlobs, entries: defaultEntries},
+		maxKeys:  defaultMaxKeys,
 		now:      time.Now,
 		log:      zap.NewNop(),
 	}
@@ -142,6 +147,9 @@ func New(c Config) (*Store, error) {
 		s.maxAudit = c.MaxAudit
 	}
 	s.journal.set(c)
+	if c.MaxKeys > 0 {
+		s.maxKeys = c.MaxKeys
+	}
 	if c.Now != nil {
 		s.now = c.Now
 	}

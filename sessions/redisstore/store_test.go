@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 
 func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	t.Helper()
-	c.MaxBound, c.MaxTokens = storetest.MaxBound, storetest.MaxTokens
+	c.MaxBound, c.MaxTokens, c.MaxKeys = storetest.MaxBound, storetest.MaxTokens, storetest.MaxKeys
 	c.MaxOwned, c.MaxInOrg = storetest.MaxOwned, storetest.MaxInOrg
 	c.MaxJournal, c.MaxEntries, c.MaxBlobs = storetest.MaxJournal, storetest.MaxEntries, storetest.MaxBlobs
 	s, err := redisstore.New(c)

@@ -34,7 +34,9 @@ func (s *suite) lease(t *testing.T, key sessions.EngineKey, token string, want b
 	}
 }
 
-func (s *suite) key() sessions.EngineKey { return sessions.EngineKey("cluster:" + uuid.NewString()) }
+func (s *suite) engineKey() sessions.EngineKey {
+	return sessions.EngineKey("cluster:" + uuid.NewString())
+}
 
 func (s *suite) up(t *testing.T, key sessions.EngineKey) *sessions.EngineRecord {
 	t.Helper()
@@ -50,7 +52,7 @@ func (s *suite) up(t *testing.T, key sessions.EngineKey) *sessions.EngineRecord 
 
 // An engine is up from its Put until its last member left, and then it is stopped by one.
 func testEngineLife(t *testing.T, s *suite) {
-	a, b, key := s.create(t, "ann", ""), s.create(t, "ann", ""), s.key()
+	a, b, key := s.create(t, "ann", ""), s.create(t, "ann", ""), s.engineKey()
 	_, err := s.JoinEngine(t.Context(), key, a.ID, 1)
 	wantError(t, err, sessions.ErrEngineDown)
 	in := s.put(t, key, a.ID, 1)
@@ -81,7 +83,7 @@ func testEngineLife(t *testing.T, s *suite) {
 
 // To put an engine up takes its lease, still.
 func testEngineLease(t *testing.T, s *suite) {
-	a, key := s.create(t, "ann", ""), s.key()
+	a, key := s.create(t, "ann", ""), s.engineKey()
 	s.lease(t, key, "one", true)
 	s.lease(t, key, "one", true)
 	s.lease(t, key, "two", false)
@@ -99,7 +101,7 @@ func testEngineLease(t *testing.T, s *suite) {
 	s.lease(t, key, "two", true)
 
 	// A lease runs out.
-	other := s.key()
+	other := s.engineKey()
 	got, err := s.LeaseEngine(t.Context(), other, "one", 50*time.Millisecond)
 	must(t, err)
 	if !got {
@@ -126,7 +128,7 @@ func testEngineLease(t *testing.T, s *suite) {
 
 // An engine that ended takes all its members with it, once.
 func testDropEngine(t *testing.T, s *suite) {
-	a, b, key := s.create(t, "ann", ""), s.create(t, "ann", ""), s.key()
+	a, b, key := s.create(t, "ann", ""), s.create(t, "ann", ""), s.engineKey()
 	in := s.put(t, key, a.ID, 1)
 	_, err := s.JoinEngine(t.Context(), key, b.ID, 3)
 	must(t, err)
@@ -146,7 +148,7 @@ func testDropEngine(t *testing.T, s *suite) {
 func testEngineRace(t *testing.T, s *suite) {
 	a, b := s.create(t, "ann", ""), s.create(t, "ann", "")
 	for range 20 {
-		key := s.key()
+		key := s.engineKey()
 		s.put(t, key, a.ID, 1)
 		var wg sync.WaitGroup
 		var stopped *sessions.Instance

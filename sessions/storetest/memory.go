@@ -26,6 +26,7 @@ type Memory struct {
 	due      map[sessions.ID]time.Time
 	limits   [2]int // open sessions of an owner, of an organisation; 0 = no limit
 	journals map[sessions.ID]*memoryJournal
+	keys     map[string]sessions.Key
 	watchers map[*watcher]struct{}
 	engines  engines
 
@@ -40,7 +41,7 @@ type watcher struct {
 	lost    chan struct{}
 }
 
-// NewMemory makes an empty registry with MaxBound and MaxTokens.
+// NewMemory makes an empty registry with MaxBound, MaxTokens and MaxKeys.
 func NewMemory() *Memory {
 	return &Memory{
 		records:  map[sessions.ID]sessions.Session{},
@@ -51,6 +52,7 @@ func NewMemory() *Memory {
 		turns:    map[sessions.SparkID]turn{},
 		due:      map[sessions.ID]time.Time{},
 		journals: map[sessions.ID]*memoryJournal{},
+		keys:     map[string]sessions.Key{},
 		watchers: map[*watcher]struct{}{},
 		engines:  newEngines(),
 	}

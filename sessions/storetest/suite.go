@@ -23,6 +23,7 @@ type Registry interface {
 	sessions.Deadlines
 	sessions.JournalStore
 	sessions.CarriedStore
+	sessions.KeyStore
 }
 
 // MaxBound is how many Spark session ids a session may have in the registry that
@@ -30,7 +31,7 @@ type Registry interface {
 const MaxBound = 3
 
 // Run runs the suite. open returns a registry with MaxBound, MaxTokens, MaxOwned,
-// MaxInOrg, MaxJournal, MaxEntries and MaxBlobs; all that it returns in one test share
+// MaxInOrg, MaxJournal, MaxEntries, MaxBlobs and MaxKeys; all that it returns in one test share
 // their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
@@ -89,6 +90,11 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"JournalRace":            testJournalRace,
 		"Blobs":                  testBlobs,
 		"Carried":                testCarried,
+		"Keys":                   testKeys,
+		"RevokeKey":              testRevokeKey,
+		"UseKey":                 testUseKey,
+		"TooManyKeys":            testTooManyKeys,
+		"KeysCancelled":          testKeysCancelled,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -37,7 +37,8 @@ const (
 // SessionService creates sessions, shows them, closes them and issues the tokens
 // that Spark Connect clients connect with.
 //
-// Every call carries "authorization: Bearer <control token>". A caller sees and
+// Every call carries "authorization: Bearer" and a control token, an API key
+// (keys.proto) or a token of a trusted OpenID issuer. A caller sees and
 // touches only sessions that it owns, or, as an admin, those of its
 // organisation; for any other session, whether it exists or not, the answer is
 // the same PERMISSION_DENIED.
@@ -161,7 +162,8 @@ func (c *sessionServiceClient) RevokeSessionTokens(ctx context.Context, in *Revo
 // SessionService creates sessions, shows them, closes them and issues the tokens
 // that Spark Connect clients connect with.
 //
-// Every call carries "authorization: Bearer <control token>". A caller sees and
+// Every call carries "authorization: Bearer" and a control token, an API key
+// (keys.proto) or a token of a trusted OpenID issuer. A caller sees and
 // touches only sessions that it owns, or, as an admin, those of its
 // organisation; for any other session, whether it exists or not, the answer is
 // the same PERMISSION_DENIED.

@@ -58,6 +58,8 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// Plaintext: the port has no certificate.
 	Plaintext bool
+	// Verifier makes what checks tokens out of the gateway's keys; nil = Keys.Verifier.
+	Verifier func(*proxytest.Keys) proxy.TokenVerifier
 	// Logger; nil = none.
 	Logger *zap.Logger
 }
@@ -122,10 +124,14 @@ func (g *Gateway) wire(cfg Config) {
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{Directory: g.Store, Clusters: clusters, OnEnd: live.End})
 	g.must(err)
+	verifier := proxy.TokenVerifier(g.Keys.Verifier)
+	if cfg.Verifier != nil {
+		verifier = cfg.Verifier(g.Keys)
+	}
 	own, services := g.ownServices(cfg.Limits)
 	engines := &proxy.EngineDialer{Limits: cfg.Limits, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return cfg.Dial(ctx) }}
 	g.Router, err = proxy.NewRouter(proxy.RouterConfig{
-		Verifier: g.Keys.Verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
+		Verifier: verifier, Records: g.Store, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
 		MaxMessage: cfg.MaxMessage, Quotas: cfg.Quotas, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
 	})
 	g.must(err)
