@@ -77,9 +77,8 @@ type over struct {
 // enter counts one more stream, which is followed by one leave where it may pass.
 // now is in nanoseconds, of any clock that does not go back.
 //
-// spare is for what ends streams and frees memory: it may always come, so that
-// whoever reached a limit can get below it; only that such streams are at most as
-// many again.
+// spare is for Method.Frees: such streams may always come, only that they are at
+// most as many again.
 func (m *meter) enter(now int64, spare bool) over {
 	for at := m; at != nil; at = at.up {
 		if o := at.count(now, spare); o.limit != "" {

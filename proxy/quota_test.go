@@ -157,7 +157,7 @@ func TestRequestsHaveAQuota(t *testing.T) {
 				}
 			}
 			// What frees memory is never refused by a rate, nor does it count.
-			for _, m := range []string{"ReleaseExecute", "ReleaseSession", "Interrupt", "GetStatus"} {
+			for _, m := range []string{"ReleaseExecute", "ReleaseSession", "Interrupt", "GetStatus", "ReattachExecute"} {
 				for range 100 {
 					s := tr.send(sparkHead(m))
 					if s.backend == nil {

@@ -54,7 +54,9 @@ type Method struct {
 	Clones bool
 	// Follows: the request says what its operation is called.
 	Follows bool
-	// Frees: the method ends what others began, so no limit may stand in its way.
+	// Frees: the method ends what others began, or takes up a result that broke, so
+	// no limit may stand in its way: whoever reached one gets below it by these, and a
+	// query that has run is not lost for a rate.
 	Frees bool
 }
 
@@ -78,7 +80,7 @@ func sparkMethods() (map[string]*Method, error) {
 		{Method: Method{Name: "AddArtifacts", Shape: ClientStream}},
 		{Method: Method{Name: "ArtifactStatus"}},
 		{Method: Method{Name: "Interrupt", Follows: true, Frees: true}, fields: []relay.Field{operationField(6)}},
-		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true}, fields: []relay.Field{operationField(3)}},
+		{Method: Method{Name: "ReattachExecute", Shape: ServerStream, Reattaches: true, Follows: true, Frees: true}, fields: []relay.Field{operationField(3)}},
 		{Method: Method{Name: "ReleaseExecute", Follows: true, Frees: true}, fields: []relay.Field{operationField(3)}},
 		{Method: Method{Name: "ReleaseSession", Frees: true}},
 		{Method: Method{Name: "FetchErrorDetails"}},

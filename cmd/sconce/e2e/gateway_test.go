@@ -128,15 +128,16 @@ log: {level: debug}
 	return g.child.ready(30*time.Second, answers(g.admin+"/readyz"))
 }
 
-// replica starts one more process of the same gateway: same key, same registry.
-func (g *gateway) replica(t *testing.T) *gateway {
+// replica starts one more process of the same gateway: same key, same registry,
+// and these lines more in its configuration.
+func (g *gateway) replica(t *testing.T, more ...string) *gateway {
 	t.Helper()
 	name := "replica-" + newUUID()[:8]
 	r := &gateway{
 		name: name, dir: g.dir, binary: g.binary, control: map[string]string{},
 		config: filepath.Join(g.dir, name+".yaml"), ca: g.ca,
 	}
-	err := r.serve(g.front)
+	err := r.serve(g.front + strings.Join(more, ""))
 	if r.child != nil {
 		t.Cleanup(func() { r.child.end(20 * time.Second) })
 	}

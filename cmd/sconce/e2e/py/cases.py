@@ -388,6 +388,13 @@ def endless_rows(job):
     return until_closed(job, "SELECT id FROM range(0, 1000000000, 1, 20000)", 1)
 
 
+def many(job):
+    """Small queries one after the other, more than a session may begin at once."""
+    spark = job.session()
+    got = [spark.sql("SELECT %d AS n" % n).collect()[0][0] for n in range(job.rows)]
+    return {"right": got == list(range(job.rows)), "queries": len(got)}
+
+
 def select_one(job):
     return rows(job.session().sql("SELECT 1"))
 
