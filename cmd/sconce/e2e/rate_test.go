@@ -17,6 +17,7 @@ func TestRateLimit(t *testing.T) {
 	for _, e := range []*engine{w.sail, w.spark} {
 		for _, p := range []python{py35, py40, py41, newest} {
 			t.Run(e.name+"/"+p.name, func(t *testing.T) {
+				t.Parallel() // they mostly wait
 				s := w.gate.open(t, "ada", e.cluster).through(r)
 				got := p.run(t, w, job{URL: s.url("127.0.0.1"), Cases: []string{"many"}, Rows: queries}, 3*time.Minute)["many"]
 				patient := p == py41 || p == newest
