@@ -354,7 +354,7 @@ func TestWhatTheRegistrySays(t *testing.T) {
 		{sessions.ErrClosed, "SESSION_CLOSED", "closed"},
 		{sessions.ErrNotFound, "SESSION_UNKNOWN", "no longer known"},
 		{&sessions.FailedError{Reason: "out of memory"}, "SESSION_FAILED", "(out of memory): close it and create a new one"},
-		{&sessions.ClusterError{Reason: "no answer"}, "SESSION_FAILED", "(no answer): close it and create a new one"},
+		{&sessions.ClusterError{Reason: "no answer"}, "SESSION_START_FAILED", "(no answer): run `sconce session describe"},
 		{sessions.ErrFailed, "SESSION_FAILED", "(no reason is recorded): close it and create a new one"},
 		{fmt.Errorf("%w: %q", sessions.ErrNoCluster, "x"), "SESSION_FAILED", "(its cluster is no longer configured): close it"},
 		{errors.New("surprise"), "INTERNAL", "request id"},

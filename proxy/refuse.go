@@ -64,8 +64,11 @@ func tokenProblem(err error) (string, bool) {
 // whatever became of the session.
 func refuseRoute(err error, session string) (r Refusal, ok bool) {
 	var launch *sessions.LaunchError
+	var cluster *sessions.ClusterError
 	var setup *sessions.SetupError
 	switch {
+	case errors.As(err, &cluster):
+		return refuseSessionStart.With("session", session, "why", cluster.Reason).WithLog(cluster.Log), true
 	case errors.As(err, &launch):
 		return refuseSessionStart.With("session", session, "why", launch.Reason).WithLog(launch.Log), true
 	case errors.As(err, &setup):
@@ -78,7 +81,7 @@ func refuseRoute(err error, session string) (r Refusal, ok bool) {
 		return refuseSessionClosed.With("session", session), true
 	case errors.Is(err, sessions.ErrNotFound):
 		return refuseSessionGone.With("session", session), true
-	case errors.Is(err, sessions.ErrFailed), errors.Is(err, sessions.ErrClusterNotActive), errors.Is(err, sessions.ErrNoCluster):
+	case errors.Is(err, sessions.ErrFailed), errors.Is(err, sessions.ErrNoCluster):
 		return refuseSessionFailed.With("session", session, "why", failure(err)), true
 	case errors.Is(err, sessions.ErrDenied):
 		return refuseDenied, true

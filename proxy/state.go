@@ -92,7 +92,7 @@ func readCommand(c []byte) *sessions.Entry {
 
 func readView(view []byte) *sessions.Entry {
 	name := []string{string(dig(view, 2))}
-	if global, _ := digVarint(view, 3); global != 0 {
+	if digVarint(view, 3) != 0 {
 		name = append([]string{"global_temp"}, name...)
 	}
 	return madeView(name)
@@ -241,8 +241,8 @@ func dig(b []byte, path ...protowire.Number) []byte {
 	return b
 }
 
-// digVarint returns the last value of a number in a message.
-func digVarint(b []byte, field protowire.Number) (v uint64, ok bool) {
+// digVarint returns the last value of a number in a message, 0 where there is none.
+func digVarint(b []byte, field protowire.Number) (v uint64) {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -254,9 +254,8 @@ func digVarint(b []byte, field protowire.Number) (v uint64, ok bool) {
 		}
 		if number == field && kind == protowire.VarintType {
 			v, _ = protowire.ConsumeVarint(b[n:])
-			ok = true
 		}
 		b = b[n+size:]
 	}
-	return v, ok
+	return v
 }

@@ -19,12 +19,12 @@ var unpacking sync.Mutex
 // unpack reads a Plan.CompressedOperation, as far as it is a command. Only what it
 // does is read; the journal keeps it as it came.
 func unpack(packed []byte) (command []byte, lost *sessions.Entry) {
-	kind, _ := digVarint(packed, 2)
+	kind := digVarint(packed, 2)
 	if connect.Plan_CompressedOperation_OpType(kind) != connect.Plan_CompressedOperation_OP_TYPE_COMMAND {
 		return nil, nil
 	}
 	unknown := &sessions.Entry{What: "a command that was sent compressed", Lost: "it could not be read", Notable: true}
-	if codec, _ := digVarint(packed, 3); connect.CompressionCodec(codec) != connect.CompressionCodec_COMPRESSION_CODEC_ZSTD {
+	if connect.CompressionCodec(digVarint(packed, 3)) != connect.CompressionCodec_COMPRESSION_CODEC_ZSTD {
 		return nil, unknown
 	}
 	unpacking.Lock()

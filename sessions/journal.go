@@ -33,7 +33,7 @@ type JournalConfig struct {
 // whole, and committed once the engine has said that it did it. What a client saw
 // succeed is therefore always there; an act that was not committed, since a
 // process died or a stream broke between the two, is replayed too, and what
-// became of it is told. See docs/design/0006. Methods are safe for any goroutine.
+// became of it is told. See docs/design/0008-journal.md. Methods are safe for any goroutine.
 type Journal struct {
 	JournalConfig
 
@@ -286,20 +286,24 @@ func (j *Journal) Clone(ctx context.Context, id ID, from, to SparkID) (Ticket, e
 func (j *Journal) read(ctx context.Context, id ID, spark SparkID, seq uint64) (*Entry, error) {
 	sealed, err := j.Store.EntryBody(ctx, id, spark, seq)
 	if errors.Is(err, ErrNotFound) {
-		return &Entry{What: "an earlier act", Lost: "its journal entry is not whole", Notable: true}, nil
+		return unreadable("its journal entry is not whole"), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
 	plain, err := j.Keys.open(id, entryPlace(spark, seq), sealed)
 	if err != nil {
-		return &Entry{What: "an earlier act", Lost: "its journal entry cannot be opened with the keys there are", Notable: true}, nil
+		return unreadable("its journal entry cannot be opened with the keys there are"), nil //nolint:nilerr // it is told as lost
 	}
 	e, err := decodeEntry(plain)
 	if err != nil {
-		return &Entry{What: "an earlier act", Lost: "its journal entry cannot be read", Notable: true}, nil
+		return unreadable("its journal entry cannot be read"), nil //nolint:nilerr // likewise
 	}
 	return e, nil
+}
+
+func unreadable(why string) *Entry {
+	return &Entry{What: "an earlier act", Lost: why, Notable: true}
 }
 
 // artifact reads the content of an artifact.

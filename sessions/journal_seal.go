@@ -96,7 +96,7 @@ func (k *JournalKeys) seal(id ID, place string, plain []byte) ([]byte, error) {
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, fmt.Errorf("seal journal entry: %w", err)
 	}
-	return aead.Seal(out, nonce, plain, placeOf(id, place)), nil
+	return aead.Seal(out, nonce, plain, placeOf(id, place)), nil //nolint:gosec // the nonce was read from rand
 }
 
 // sealBlob encrypts content that is named by its own hash. The same content gives

@@ -75,7 +75,7 @@ func (j *Journal) Tell(ctx context.Context, s *Session, spark SparkID, c Carried
 	}
 	list, err := j.Losses(s.ID, spark, s.EngineGeneration, c)
 	if err != nil {
-		return "what it was cannot be read any more", nil
+		return "what it was cannot be read any more", nil //nolint:nilerr // and that is what is told
 	}
 	for _, l := range list {
 		if l.Seq != 0 {
@@ -89,15 +89,15 @@ func (j *Journal) Tell(ctx context.Context, s *Session, spark SparkID, c Carried
 const maxLossText = 500
 
 // LossText words the notable ones of losses in one sentence part of at most about
-// max bytes, and says how many more there are.
-func LossText(list []Loss, max int) string {
+// most bytes, and says how many more there are.
+func LossText(list []Loss, most int) string {
 	var b strings.Builder
 	more := 0
 	for _, l := range list {
 		part := l.What + " (" + l.Why + ")"
 		switch {
 		case !l.Notable:
-		case b.Len() > 0 && b.Len()+len(part) > max:
+		case b.Len() > 0 && b.Len()+len(part) > most:
 			more++
 		default:
 			if b.Len() > 0 {

@@ -158,6 +158,18 @@ func (r *Replayer) Lost(ctx context.Context, s Session) (map[SparkID][]Loss, err
 	return lost, nil
 }
 
+// LostText is Lost in words, a Spark session after the other.
+func (r *Replayer) LostText(ctx context.Context, s Session) ([]string, error) {
+	lost, err := r.Lost(ctx, s)
+	var text []string
+	for _, spark := range slices.Sorted(maps.Keys(lost)) {
+		for _, l := range lost[spark] {
+			text = append(text, fmt.Sprintf("%s: %s (Spark session %s)", l.What, l.Why, spark))
+		}
+	}
+	return text, err
+}
+
 // replay is the way of one Spark session.
 type replay struct {
 	journal *Journal

@@ -155,7 +155,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Lost: replayer.LostText, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ type sessionView struct {
 	OpenStreams   int64             `json:"open_streams,omitempty"`
 	Stage         string            `json:"stage,omitempty"`
 	WakeFailure   string            `json:"wake_failure,omitempty"`
+	Lost          []string          `json:"lost,omitempty"`
 }
 
 func viewSession(s *sconcev1.Session) sessionView {
@@ -54,7 +55,7 @@ func viewSession(s *sconcev1.Session) sessionView {
 		LastUseTime: optionalTime(s.GetLastUseTime()), IdleTime: optionalTime(s.GetIdleTime()),
 		ExpireTime: optionalTime(s.GetExpireTime()), CloseTime: optionalTime(s.GetCloseTime()),
 		EngineVersion: s.GetEngineVersion(), UIURL: s.GetUiUrl(), OpenStreams: s.GetOpenStreams(),
-		Stage: s.GetStage(), WakeFailure: s.GetWakeFailure(),
+		Stage: s.GetStage(), WakeFailure: s.GetWakeFailure(), Lost: s.GetLost(),
 	}
 }
 
@@ -112,6 +113,9 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	at("closed", s.CloseTime)
 	row("engine", s.EngineVersion)
 	row("Spark UI", s.UIURL)
+	for _, l := range s.Lost {
+		row("not carried over", l)
+	}
 	if s.OpenStreams > 0 {
 		row("open streams", fmt.Sprint(s.OpenStreams))
 	}

@@ -50,6 +50,9 @@ type Config struct {
 	Endpoint string
 	// Streams counts the open streams of a session on this replica; nil = nobody does.
 	Streams func(sessions.ID) int64
+	// Lost says what a session's engine does not have of what earlier ones had; nil =
+	// nobody knows.
+	Lost func(context.Context, sessions.Session) ([]string, error)
 	// Logger gets the errors that callers are not told; nil = none.
 	Logger *zap.Logger
 }
@@ -104,6 +107,9 @@ func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessi
 		}
 		found, err := s.Sessions.Describe(ctx, a, id)
 		seen := message(found)
+		if err == nil && s.Lost != nil {
+			seen.Lost, err = s.Lost(ctx, found)
+		}
 		if err == nil && s.Streams != nil {
 			seen.OpenStreams = s.Streams(id)
 		}

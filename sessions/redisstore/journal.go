@@ -3,6 +3,7 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -150,7 +151,7 @@ func decodeEntry(seq, value string) (e sessions.SealedEntry, err error) {
 // EntryBody implements sessions.JournalStore.
 func (s *Store) EntryBody(ctx context.Context, id sessions.ID, spark sessions.SparkID, seq uint64) ([]byte, error) {
 	value, err := s.rdb.HGet(ctx, s.keys.journal(id), string(spark)+" e "+seqField(seq)).Result()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		return nil, sessions.ErrNotFound
 	}
 	if err != nil {
@@ -205,7 +206,7 @@ func (s *Store) PutBlob(ctx context.Context, id sessions.ID, name string, body [
 // Blob implements sessions.JournalStore.
 func (s *Store) Blob(ctx context.Context, id sessions.ID, name string) ([]byte, error) {
 	value, err := s.rdb.HGet(ctx, s.keys.journal(id), "b "+name).Result()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		return nil, sessions.ErrNotFound
 	}
 	if err != nil {
@@ -248,7 +249,7 @@ func (s *Store) getPieces(ctx context.Context, id sessions.ID, name, size string
 	body := make([]byte, 0, n)
 	for i := range pieces(n) {
 		piece, err := s.rdb.HGet(ctx, s.keys.parts(id), name+" "+strconv.Itoa(i)).Bytes()
-		if err == redis.Nil {
+		if errors.Is(err, redis.Nil) {
 			return nil, sessions.ErrNotFound
 		}
 		if err != nil {

@@ -143,7 +143,10 @@ type Session struct {
 	// What is being done to wake it, such as "starting the engine"; empty = nothing.
 	Stage string `protobuf:"bytes,25,opt,name=stage,proto3" json:"stage,omitempty"`
 	// Why the last try to wake it came to nothing; empty = it did not.
-	WakeFailure   string `protobuf:"bytes,26,opt,name=wake_failure,json=wakeFailure,proto3" json:"wake_failure,omitempty"`
+	WakeFailure string `protobuf:"bytes,26,opt,name=wake_failure,json=wakeFailure,proto3" json:"wake_failure,omitempty"`
+	// What its engine does not have of what earlier ones had, each with the reason.
+	// Only DescribeSession tells.
+	Lost          []string `protobuf:"bytes,27,rep,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -358,6 +361,13 @@ func (x *Session) GetWakeFailure() string {
 		return x.WakeFailure
 	}
 	return ""
+}
+
+func (x *Session) GetLost() []string {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
 }
 
 type CreateSessionRequest struct {
@@ -1355,7 +1365,7 @@ var File_sconce_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
-	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\t\n" +
+	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\t\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1389,7 +1399,8 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"expireTime\x12!\n" +
 	"\fopen_streams\x18\x18 \x01(\x03R\vopenStreams\x12\x14\n" +
 	"\x05stage\x18\x19 \x01(\tR\x05stage\x12!\n" +
-	"\fwake_failure\x18\x1a \x01(\tR\vwakeFailure\x1a7\n" +
+	"\fwake_failure\x18\x1a \x01(\tR\vwakeFailure\x12\x12\n" +
+	"\x04lost\x18\x1b \x03(\tR\x04lost\x1a7\n" +
 	"\tConfEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
