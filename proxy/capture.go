@@ -121,6 +121,9 @@ func (c *capture) drop() {
 
 // end is called with each message that is complete.
 func (c *capture) end() {
+	if c.keeps && !c.upload && c.scan.verdict == scanOpen { // a message that no engine can read
+		c.drop()
+	}
 	if c.keeps && c.over == "" {
 		if c.n > 0 || c.buf == nil {
 			c.keep(nil)
@@ -167,7 +170,7 @@ func (c *capture) entry(method string) *sessions.Entry {
 	what := "an act of " + method
 	switch act := c.scan.act; {
 	case c.upload:
-		what = "artifact " + c.what
+		what = artifactText(c.what)
 	case act.text:
 		what = "what a SQL statement changed"
 	case method == "Config":

@@ -83,7 +83,7 @@ func (r Refusal) WithLog(log string) Refusal {
 
 // withLong is With for one list that may take up to maxLong bytes.
 func (r Refusal) withLong(name, value string) Refusal {
-	r.Message = strings.Replace(r.Message, "{"+name+"}", printableTo(value, maxLong), 1)
+	r.Message = strings.Replace(r.Message, "{"+name+"}", printableTo(strings.ReplaceAll(value, "`", "'"), maxLong), 1)
 	r.grpc, r.plain = nil, nil
 	return r
 }

@@ -189,11 +189,20 @@ func readArtifacts(messages [][]byte) *sessions.Entry {
 	if len(e.Artifacts) == 0 {
 		return nil
 	}
-	e.What = "artifact " + e.Artifacts[0].Name
+	e.What = artifactText(e.Artifacts[0].Name)
 	if n := len(e.Artifacts); n > 1 {
 		e.What = "artifacts " + e.Artifacts[0].Name + " to " + e.Artifacts[n-1].Name
 	}
 	return e
+}
+
+// artifactText names an artifact for its owner. Clients upload the data of large
+// DataFrames by their hash.
+func artifactText(name string) string {
+	if strings.HasPrefix(name, "cache/") {
+		return "the data of a DataFrame (artifact " + name + ")"
+	}
+	return "artifact " + name
 }
 
 // firstArtifact names the artifact that an upload's first message is about.
