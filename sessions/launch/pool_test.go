@@ -53,11 +53,7 @@ func TestPoolHandsOutAndFillsUp(t *testing.T) {
 	p := newPool(t, cfg, 2)
 	run(t, p)
 	waiting := standing(t, p, 2)
-	begun := time.Now()
 	in := mustLaunch(t, p)
-	if d := time.Since(begun); d > 900*time.Millisecond {
-		t.Errorf("an engine that stands by took %s", d)
-	}
 	if in.ID != waiting[0].ID {
 		t.Errorf("got %s, want the oldest, %s", in.ID, waiting[0].ID)
 	}
