@@ -27,14 +27,14 @@ type JournalLimits struct {
 	// Artifacts is the most that is kept of one upload. 0 = 64 MiB.
 	Artifacts int
 	// InFlight is the most that is kept of all requests which are on their way.
-	// 0 = 256 MiB.
+	// 0 = 64 MiB.
 	InFlight int64
 }
 
 func (l JournalLimits) captures() *captureConfig {
 	setZero(&l.Entry, 8<<20)
 	setZero(&l.Artifacts, 64<<20)
-	setZero(&l.InFlight, 256<<20)
+	setZero(&l.InFlight, 64<<20)
 	return &captureConfig{entry: l.Entry, artifacts: l.Artifacts, inFlight: l.InFlight}
 }
 

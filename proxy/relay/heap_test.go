@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"math"
 	"net"
 	"runtime"
 	"time"
@@ -16,12 +17,22 @@ func heapGrowth(f func()) int {
 	return liveHeap() - before
 }
 
+// liveHeap is the least of some readings. What other goroutines allocate while the
+// collector runs counts as live in that reading, and on a busy machine that is
+// megabytes; what is really held is there in each.
 func liveHeap() int {
-	runtime.GC()
-	runtime.GC() // a second one empties the pools
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc) //nolint:gosec // far below 2^63
+	least := math.MaxInt
+	for i := range 8 {
+		if i > 0 {
+			time.Sleep(25 * time.Millisecond)
+		}
+		runtime.GC()
+		runtime.GC() // a second one empties the pools
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		least = min(least, int(m.HeapAlloc)) //nolint:gosec // far below 2^63
+	}
+	return least
 }
 
 func goroutines() int { return runtime.NumGoroutine() }

@@ -208,7 +208,11 @@ func TestOrphanEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, func() bool { return len(pids(t, dir)) == 0 }, "the orphan's end")
-	err := newProcess(t, fake(dir)).Alive(t.Context(), sessions.Instance{ID: id})
+	var err error
+	await(t, func() bool {
+		err = newProcess(t, fake(dir)).Alive(t.Context(), sessions.Instance{ID: id})
+		return err != nil
+	}, "its keeper's end")
 	if !errors.Is(err, sessions.ErrGone) || !strings.Contains(err.Error(), "no Sconce was there for 2s") {
 		t.Errorf("got %v", err)
 	}
