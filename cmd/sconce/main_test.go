@@ -152,6 +152,11 @@ func scriptReady(ts *testscript.TestScript, neg bool, args []string) {
 // scriptGet prints what a URL answers, which must be the status: get 200 URL.
 func scriptGet(ts *testscript.TestScript, _ bool, args []string) {
 	code, body, err := httpGet(context.Background(), args[1])
+	// A third argument is what the page says in the end.
+	for tries := 0; len(args) > 2 && err == nil && !strings.Contains(body, args[2]) && tries < 100; tries++ {
+		time.Sleep(100 * time.Millisecond)
+		code, body, err = httpGet(context.Background(), args[1])
+	}
 	ts.Check(err)
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("%s: %d %s", args[1], code, body)

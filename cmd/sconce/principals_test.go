@@ -76,7 +76,7 @@ func (s *served) plan(credential, session string) error {
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(proxytest.ExecutePlan("6f9619ff-8b86-4d01-b42d-00c04fc964ff", "mallory", "00112233-4455-4677-8899-aabbccddeeff", true, nil)); err != nil {
+	if err := stream.Send(proxytest.ExecutePlan("6f9619ff-8b86-4d01-b42d-00c04fc964ff", "mallory", "00112233-4455-4677-8899-aabbccddeeff", true, nil)); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if err := stream.CloseSend(); err != nil {
