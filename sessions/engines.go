@@ -34,7 +34,8 @@ type EngineRecord struct {
 // An engine is up from PutEngine until its last member left or DropEngine. To put
 // one takes the engine's lease: whoever lost it meanwhile must stop what it launched.
 type EngineStore interface {
-	// JoinEngine makes a session a member of the engine that is up. ErrEngineDown.
+	// JoinEngine makes a session a member of the engine that is up. One that is a
+	// member with a higher generation stays so. ErrEngineDown.
 	JoinEngine(ctx context.Context, key EngineKey, id ID, generation uint64) (Instance, error)
 	// PutEngine records an engine as up, with one member. ErrLeaseLost where the
 	// lease is not held by that token, ErrConflict where one is up already.
@@ -87,7 +88,8 @@ type UseStore interface {
 	// Clock is what time it is for the registry.
 	Clock(ctx context.Context) (time.Time, error)
 	// Schedule has a session looked at, at that time; a later call replaces the
-	// earlier. The zero time: no more.
+	// earlier. The zero time: no more, unless it is to be looked at in the future,
+	// for which somebody else has a reason.
 	Schedule(ctx context.Context, id ID, at time.Time) error
 	// Scheduled returns sessions whose time has come, at most limit, the longest due
 	// first.

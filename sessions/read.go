@@ -191,6 +191,7 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 	}
 	if s.Revision == old.session.Revision && (carried == nil || old.route != nil) {
 		r.mu.Unlock()
+		r.protest(s, e)
 		return old
 	}
 	now := r.snapshotOf(s, e.live)
@@ -204,16 +205,15 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 	if s.Revoked != old.session.Revoked {
 		r.tellRevoked(now)
 	}
-	if s.State == Idle && old.session.State == Active && e.live.busy() {
-		r.protest(s)
-	}
+	r.protest(s, e)
 	return now
 }
 
 // protest wakes a session again that became idle while a stream of it was on its
-// way here. Its engine is still up.
-func (r *Resolver) protest(s Session) {
-	if r.Waker == nil {
+// way here. Its engine is still up. It does so at each look until the session is
+// active: a wake may fail.
+func (r *Resolver) protest(s Session, e *entry) {
+	if r.Waker == nil || s.State != Idle || !e.live.busy() {
 		return
 	}
 	if _, err := r.Waker.begin(s); err != nil {

@@ -107,6 +107,7 @@ type life struct {
 	clusters sessions.Clusters
 	restored []sessions.Session
 	restore  error
+	restores func() // called when a restore begins
 	mu       sync.Mutex
 }
 
@@ -134,6 +135,9 @@ func (l *life) replica() *gateway {
 	waker, err := sessions.NewWaker(sessions.WakerConfig{
 		Store: l.memory, Engine: &engine{}, Clusters: l.clusters,
 		Restore: func(_ context.Context, _ *sessions.Cluster, s sessions.Session) error {
+			if l.restores != nil {
+				l.restores()
+			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.restored = append(l.restored, s)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 )
 
@@ -26,36 +26,26 @@ func (r *Reaper) watch(ctx context.Context) error {
 		if !errors.Is(gone, ErrGone) {
 			continue // it runs, or it cannot be told
 		}
-		members, err := r.Store.DropEngine(ctx, e.Key, e.ID)
-		if err != nil {
+		if err := r.ended(ctx, c, e.Key, e.ID, gone); err != nil {
 			return err
 		}
-		r.Logger.Error("engine has ended", zap.String("cluster", e.Cluster), zap.String("engine", e.ID), zap.Int("sessions", len(members)), zap.Error(gone))
-		for id, generation := range members {
-			r.fail(ctx, id, generation, gone)
-		}
-		r.Waker.stop(c, e.Instance) // whatever it left behind
 	}
 	return nil
 }
 
-// fail notes that the engine of an active session has ended.
-func (r *Reaper) fail(ctx context.Context, id ID, generation uint64, why error) {
-	_, err := r.Store.Transition(ctx, id, Transition{
-		From: Active, Generation: generation, To: Failed, Reason: goneReason(why), At: r.Now(),
-	})
-	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
-		r.Logger.Error("session of an engine that has ended is not marked as failed", zap.String("session", string(id)), zap.Error(err))
+// ended sees to an engine that has ended. Its members are read anew: nobody has
+// joined it since without finding that it is dead.
+func (r *Reaper) ended(ctx context.Context, c *Cluster, key EngineKey, id string, gone error) error {
+	up, err := r.Store.Engines(ctx)
+	if err != nil {
+		return err
 	}
-}
-
-// goneReason is what the owner reads of an engine that ended.
-func goneReason(why error) string {
-	text := why.Error()
-	if rest, ok := strings.CutPrefix(text, ErrGone.Error()); ok {
-		return "its engine has ended" + rest
+	for _, e := range up {
+		if e.Key == key && e.ID == id {
+			return r.Waker.ended(ctx, c, e, gone)
+		}
 	}
-	return "its engine has ended"
+	return nil // somebody else did
 }
 
 // orphanAge is how old an engine is before it is taken for an orphan.
@@ -142,12 +132,35 @@ func (r *Reaper) sweepMembers(ctx context.Context, up []EngineRecord) error {
 			there[s.ID] = s
 		}
 		for id, generation := range e.Members {
-			if s, ok := there[id]; ok && r.left(s, e.ID) {
-				r.Waker.leave(e.Key, c, id, generation)
+			if s, ok := there[id]; !ok || !r.left(s, e.ID) {
+				continue
+			}
+			if err := r.takeOff(ctx, e, c, id, generation); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// takeOff takes a session off an engine, unless it is being woken: then it may just
+// have joined. To have its lease is to know that nobody wakes it.
+func (r *Reaper) takeOff(ctx context.Context, e EngineRecord, c *Cluster, id ID, generation uint64) error {
+	token := uuid.NewString()
+	mine, err := r.Store.LeaseSession(ctx, id, token, r.Waker.Lease)
+	if err != nil || !mine {
+		return err
+	}
+	var last *Instance
+	s, err := r.Waker.reread(ctx, id)
+	if err == nil && r.left(s, e.ID) {
+		last, err = r.Store.LeaveEngine(ctx, e.Key, id, generation)
+	}
+	r.Waker.giveBack(id, token)
+	if last != nil {
+		r.Waker.stop(c, *last)
+	}
+	return err
 }
 
 // left says whether a session is no longer on an engine, and has not been for so

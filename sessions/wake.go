@@ -283,7 +283,7 @@ func (w *Waker) leased(ctx context.Context, s Session, token string) error {
 	if err != nil {
 		return err
 	}
-	p := &progress{waker: w, session: s, began: w.Now(), since: w.Now()}
+	p := &progress{waker: w, session: s, lease: token, began: w.Now(), since: w.Now()}
 	if cluster.Launcher == nil {
 		err = w.activate(ctx, p, cluster)
 	} else {

@@ -30,18 +30,24 @@ func (w *Waker) bringUp(ctx context.Context, p *progress, c *Cluster) error {
 	if err == nil {
 		err = w.become(ctx, s, &in)
 	}
-	if err != nil {
-		w.leave(key, c, s.ID, s.Generation+1)
+	if err != nil && !w.withdraw(p, key, c, in) {
 		return err
 	}
-	// An engine that ended before the session was active has failed nobody.
-	if _, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1); errors.Is(err, ErrEngineDown) {
-		_, err = w.Store.Transition(ctx, s.ID, Transition{
-			From: Active, Generation: s.Generation + 1, To: Failed, Reason: "its engine has ended", At: w.Now(),
-		})
-		return err
+	return w.stands(ctx, key, c, s, in)
+}
+
+// stands makes sure of the engine of a session that has just become active: one that
+// ended before that has failed nobody, and another may be up in its place.
+func (w *Waker) stands(ctx context.Context, key EngineKey, c *Cluster, s Session, in Instance) error {
+	up, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1)
+	if err == nil && up.ID == in.ID || err != nil && !errors.Is(err, ErrEngineDown) {
+		return nil
 	}
-	return nil
+	_, err = w.Store.Transition(ctx, s.ID, Transition{
+		From: Active, Generation: s.Generation + 1, To: Failed, Reason: "its engine has ended", At: w.Now(),
+	})
+	w.leave(key, c, s.ID, s.Generation+1)
+	return err
 }
 
 // become records the session as active. Its next look comes first, so that no
@@ -68,6 +74,13 @@ func (w *Waker) engine(ctx context.Context, p *progress, c *Cluster, key EngineK
 	s, token := p.session, uuid.NewString()
 	for {
 		in, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1)
+		if err == nil && errors.Is(c.Launcher.Alive(ctx, in), ErrGone) {
+			// Its other sessions are seen to by Reaper.watch, which is soon.
+			w.leave(key, c, s.ID, s.Generation+1)
+			if err = pause(ctx, w.Poll); err == nil {
+				continue
+			}
+		}
 		if !errors.Is(err, ErrEngineDown) {
 			return in, err
 		}

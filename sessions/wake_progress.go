@@ -13,6 +13,7 @@ import (
 type progress struct {
 	waker   *Waker
 	session Session
+	lease   string // the token that the session's is held by
 	began   time.Time
 
 	mu    sync.Mutex

@@ -20,7 +20,8 @@ import (
 var join = redis.NewScript(`
 local instance = redis.call('HGET', KEYS[1], 'instance')
 if not instance then return '' end
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local joined = redis.call('HGET', KEYS[2], ARGV[1])
+if not joined or tonumber(joined) < tonumber(ARGV[2]) then redis.call('HSET', KEYS[2], ARGV[1], ARGV[2]) end
 return instance
 `)
 

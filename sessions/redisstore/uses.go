@@ -43,6 +43,18 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 return redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'failure', ARGV[2])
 `)
 
+// unschedule takes back a look whose time has come.
+//
+//	KEYS[1] looks    ARGV[1] session
+//
+// Returns 1 if there was one.
+var unschedule = redis.NewScript(`
+local at = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local time = redis.call('TIME')
+if not at or tonumber(at) > time[1] * 1000 + math.floor(time[2] / 1000) then return 0 end
+return redis.call('ZREM', KEYS[1], ARGV[1])
+`)
+
 // touchBatch is how many sessions one request to Redis touches.
 const touchBatch = 256
 
@@ -82,7 +94,7 @@ func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 // Schedule implements sessions.UseStore.
 func (s *Store) Schedule(ctx context.Context, id sessions.ID, at time.Time) error {
 	if at.IsZero() {
-		return unavailable(s.rdb.ZRem(ctx, s.keys.looks(), string(id)).Err())
+		return unavailable(unschedule.Run(ctx, s.rdb, []string{s.keys.looks()}, string(id)).Err())
 	}
 	return unavailable(s.rdb.ZAdd(ctx, s.keys.looks(), redis.Z{Score: float64(at.UnixMilli()), Member: string(id)}).Err())
 }

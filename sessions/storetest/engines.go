@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +65,8 @@ func testEngineLife(t *testing.T, s *suite) {
 	if got != in {
 		t.Errorf("joined %+v, want %+v", got, in)
 	}
+	_, err = s.JoinEngine(t.Context(), key, b.ID, 6) // by somebody who slept meanwhile
+	must(t, err)
 	for _, step := range []struct {
 		id         sessions.ID
 		generation uint64
@@ -249,6 +252,17 @@ func testSchedule(t *testing.T, s *suite) {
 	if len(due) != 0 {
 		t.Errorf("due after all: %v", due)
 	}
+	// A look in the future is somebody else's, who has just woken the session.
+	future := time.Now().Add(time.Hour)
+	must(t, s.Schedule(t.Context(), a, future))
+	must(t, s.Schedule(t.Context(), a, time.Time{}))
+	due, err = s.Scheduled(t.Context(), future, 1<<20)
+	must(t, err)
+	if !slices.Contains(due, a) {
+		t.Error("a look in the future was taken back")
+	}
+	must(t, s.Schedule(t.Context(), a, past))
+	must(t, s.Schedule(t.Context(), a, time.Time{}))
 }
 
 // Stages are told without a new revision, and a session that is active has none

@@ -43,7 +43,7 @@ func (m *Memory) JoinEngine(ctx context.Context, key sessions.EngineKey, id sess
 	if e == nil {
 		return sessions.Instance{}, sessions.ErrEngineDown
 	}
-	e.Members[id] = generation
+	e.Members[id] = max(e.Members[id], generation)
 	return e.Instance, nil
 }
 
@@ -240,7 +240,9 @@ func (m *Memory) Schedule(ctx context.Context, id sessions.ID, at time.Time) err
 		return err
 	}
 	defer m.mu.Unlock()
-	if m.engines.looks[id] = at; at.IsZero() {
+	if !at.IsZero() {
+		m.engines.looks[id] = at
+	} else if !m.engines.looks[id].After(m.clock()) {
 		delete(m.engines.looks, id)
 	}
 	return nil
