@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
 
 // maxReleases is how many closed sessions are released on engines at a time.
@@ -29,6 +31,7 @@ func (m *Manager) close(ctx context.Context, id ID, reason string) (Session, err
 	if s.State != Closed { // it may be closed with an error: what is left to tidy up
 		return s, err
 	}
+	failpoint.Hit("close.recorded")
 	m.OnClosed(id, ErrClosed)
 	if !m.closed.add(s) {
 		m.Logger.Warn("engine is not told of a close: it came after the end of Run",
@@ -83,6 +86,7 @@ func (m *Manager) releaseLater(ctx, rest context.Context, s Session, slots chan 
 		m.Logger.Warn("engine was not told of a close: it keeps the session until its own time is over",
 			zap.String("session", string(s.ID)), zap.String("cluster", s.Cluster), zap.Error(err))
 	}
+	failpoint.Hit("close.released")
 	m.Waker.depart(s)
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
 
 // CreateRequest says what session to make.
@@ -82,6 +84,7 @@ func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Sessi
 	if err != nil {
 		return s, err
 	}
+	failpoint.Hit("create.recorded")
 	return m.activate(ctx, s)
 }
 

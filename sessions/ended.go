@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
 
 // ended sees to an engine that has ended: its sessions have failed, and the next
@@ -19,6 +21,7 @@ func (w *Waker) ended(ctx context.Context, c *Cluster, e EngineRecord, gone erro
 	if err != nil || !dropped {
 		return err
 	}
+	failpoint.Hit("ended.dropped")
 	w.Logger.Error("engine has ended", zap.String("cluster", e.Cluster), zap.String("engine", e.ID), zap.Int("sessions", len(e.Members)), zap.Error(gone))
 	for id, generation := range late { // one that was woken between the two
 		if _, err := w.fail(ctx, id, generation, gone); err != nil {
@@ -50,6 +53,7 @@ func (w *Waker) drop(ctx context.Context, e EngineRecord, gone error) (late map[
 		}
 		defer w.giveBack(id, token)
 	}
+	failpoint.Hit("ended.marked")
 	late, err = w.Store.DropEngine(ctx, e.Key, e.ID)
 	return late, err == nil, err
 }

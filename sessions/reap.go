@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
 
 // ReaperConfig is what a Reaper is made of.
@@ -179,6 +181,7 @@ func (r *Reaper) idle(ctx context.Context, s Session, now time.Time) (time.Time,
 	})
 	switch {
 	case err == nil:
+		failpoint.Hit("idle.recorded")
 		r.Logger.Info("session is idle", zap.String("session", string(s.ID)), zap.String("cluster", s.Cluster), zap.Duration("unused", limit))
 		return now.Add(r.LeaveDelay), nil
 	case errors.Is(err, ErrConflict): // it is in use, or another replica did it

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
 
 // WakeStore is the part of the registry that a Waker needs.
@@ -279,6 +281,7 @@ func (w *Waker) leased(ctx context.Context, s Session, token string) error {
 		return w.Store.LeaseSession(ctx, s.ID, token, w.Lease)
 	})
 	defer stop()
+	failpoint.Hit("wake.leased")
 	cluster, err := w.Clusters.Get(s.Cluster)
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
 
 // bringUp wakes a session on an engine that is up or is brought up.
@@ -27,12 +29,14 @@ func (w *Waker) bringUp(ctx context.Context, p *progress, c *Cluster) error {
 	if err == nil {
 		err = w.trySetup(ctx, p, c.at(&in))
 	}
+	failpoint.Hit("wake.restored")
 	if err == nil {
 		err = w.become(ctx, s, &in)
 	}
 	if err != nil && !w.withdraw(p, key, c, in) {
 		return err
 	}
+	failpoint.Hit("wake.active")
 	return w.stands(ctx, key, c, s, in)
 }
 
@@ -62,6 +66,7 @@ func (w *Waker) become(ctx context.Context, s Session, in *Instance) error {
 			return err
 		}
 	}
+	failpoint.Hit("wake.scheduled")
 	_, err := w.Store.Transition(ctx, s.ID, Transition{
 		From: s.State, Generation: s.Generation, To: Active, At: w.Now(), Engine: in,
 	})
@@ -123,6 +128,7 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 	if err != nil {
 		return Instance{}, err
 	}
+	failpoint.Hit("wake.launched")
 	err = w.Store.PutEngine(ctx, EngineRecord{
 		Key: key, Cluster: c.Name, Instance: in, Members: map[ID]uint64{s.ID: s.Generation + 1},
 	}, token)
@@ -130,6 +136,7 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 		w.stop(c, in)
 		return Instance{}, fmt.Errorf("record engine %s: %w", in.ID, err)
 	}
+	failpoint.Hit("wake.put")
 	w.Logger.Info("engine is up", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.String("engine", in.ID))
 	return in, nil
 }
@@ -164,6 +171,7 @@ func (w *Waker) leave(key EngineKey, c *Cluster, id ID, generation uint64) {
 		return
 	}
 	if in != nil {
+		failpoint.Hit("engine.left")
 		w.stop(c, *in)
 	}
 }

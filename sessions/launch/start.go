@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sconce-dev/sconce/sessions"
+	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
 
 const reasonGivenUp = "its start was given up"
@@ -90,6 +91,7 @@ func (p *Process) launch(ctx context.Context, spec sessions.LaunchSpec, stage fu
 	}
 	stage("starting " + p.preset.Title)
 	err := l.begin()
+	failpoint.Hit("launch.begun")
 	if err == nil {
 		stage("waiting for " + p.preset.Title + " to serve")
 		err = l.serve(ctx)
@@ -276,9 +278,11 @@ func (l *launch) commit() error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("launch.recorded")
 	if err := json.NewEncoder(l.pipe).Encode(orderKept); err != nil {
 		return l.died()
 	}
+	failpoint.Hit("launch.kept")
 	l.know(l.in)
 	return nil
 }

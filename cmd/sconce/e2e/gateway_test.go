@@ -36,8 +36,9 @@ type gateway struct {
 	config string
 	ca     string // PEM of the private authority
 	port   int
-	admin  string // URL of its page for operators
-	front  string // its configuration, but for the ports
+	admin  string   // URL of its page for operators
+	front  string   // its configuration, but for the ports
+	env    []string // beside our own
 	child  *child
 
 	mu      sync.Mutex
@@ -122,6 +123,7 @@ log: {level: debug}
 		return err
 	}
 	cmd := exec.Command(g.binary, "serve", "--config", g.config)
+	cmd.Env = append(os.Environ(), g.env...)
 	if g.child, err = startChild(g.dir, g.name, syscall.SIGTERM, cmd); err != nil {
 		return err
 	}
