@@ -116,6 +116,9 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 		return s, standing(s)
 	}
 	err := m.Waker.Wake(ctx, s)
+	if errors.Is(err, ErrLeaseLost) {
+		err = m.Waker.Wake(ctx, s) // somebody overtook us: what comes of theirs is ours
+	}
 	if err == nil || errors.Is(err, ErrConflict) {
 		return m.reread(ctx, s)
 	}

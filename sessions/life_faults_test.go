@@ -141,3 +141,29 @@ func (m *mute) Transition(ctx context.Context, id sessions.ID, t sessions.Transi
 	}
 	return m.Memory.Transition(ctx, id, t)
 }
+
+// A create that was overtaken is as good as the wake that overtook it.
+func TestCreateIsOvertaken(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a, b := l.replica(), l.replica()
+		m, err := sessions.NewManager(sessions.ManagerConfig{
+			Store: l.memory, Tokens: l.memory, Engine: &engine{}, Issuer: noIssuer{}, Waker: a.waker, Clusters: l.clusters,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.launcher.launched = once(func() {
+			l.memory.StealAll()
+			page, err := l.memory.List(t.Context(), sessions.Query{Org: "acme", Limit: 1})
+			if err != nil || len(page.Sessions) != 1 {
+				t.Fatal(page, err)
+			}
+			b.lookup(t, page.Sessions[0].ID)
+		})
+		s, err := m.Create(t.Context(), sessions.Actor{Subject: "ann", Org: "acme"}, sessions.CreateRequest{Cluster: "c"})
+		if err != nil || s.State != sessions.Active {
+			t.Errorf("%s, %v", s.State, err)
+		}
+		l.engines(2, 1)
+	})
+}

@@ -28,6 +28,9 @@ var crashes = []struct {
 	{"die", []string{"ended.marked", "ended.dropped"}},
 }
 
+// awake is an idle timeout that no test sees the end of.
+const awake = time.Hour
+
 // tidied is how long after a restart a crash may be seen.
 const tidied = time.Minute
 
@@ -159,7 +162,7 @@ func testKilled(t *testing.T, w *world, binary, doing, point string) {
 		first = c.sconce(t, binary, "")
 		idle := idleAfter
 		if doing == "close" || doing == "die" {
-			idle = time.Minute
+			idle = awake
 		}
 		s = first.resting(t, c.cluster, idle)
 		if doing == "wake" {
@@ -196,7 +199,7 @@ func (c *crash) provoke(t *testing.T, s *session, doing string) {
 	}
 	switch doing {
 	case "create":
-		_, _ = s.gate.run(token, "session", "create", "--cluster", c.cluster, "--idle-timeout", idleAfter.String(), "--ca", s.gate.ca, "--tls")
+		_ = c.create(s.gate, token)
 	case "wake":
 		_ = s.query(t)
 	case "close":
@@ -204,6 +207,12 @@ func (c *crash) provoke(t *testing.T, s *session, doing string) {
 	case "die":
 		killEngine(t, c.dir, engineOf(t, c.w, s))
 	}
+}
+
+// create makes a session on the machine by way of g.
+func (c *crash) create(g *gateway, token string) error {
+	_, err := g.run(token, "session", "create", "--cluster", c.cluster, "--idle-timeout", awake.String(), "--ca", g.ca, "--tls")
+	return err
 }
 
 // only is the one session of the machine's cluster.
@@ -265,28 +274,32 @@ func TestPausedHolder(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			c := machine(t, w)
-			first := c.sconce(t, binary, "")
-			s := first.resting(t, c.cluster, idleAfter)
-			s.fallsAsleep(t, engineOf(t, w, s))
-			first.child.end(20 * time.Second)
 			holder, other := c.sconce(t, binary, "stop:"+point), c.sconce(t, binary, "")
-			held, free := *s, *s
-			held.gate, free.gate = holder, other
+			token, err := other.as("ada")
+			if err != nil {
+				t.Fatal(err)
+			}
 			answer := make(chan error, 1)
-			go func() { answer <- held.query(t) }()
+			go func() { answer <- c.create(holder, token) }()
 			within(t, time.Minute, "the holder is stopped", func() bool { return stopped(t, holder.child.cmd.Process.Pid) })
-			if err := free.query(t); err != nil {
+			s := &session{gate: other, ID: c.only(t), Owner: "ada"}
+			s.Token = s.issue(t)
+			if err := s.query(t); err != nil {
 				t.Errorf("by way of the other: %v", err)
 			}
+			engine := engineOf(t, w, s)
 			if err := syscall.Kill(holder.child.cmd.Process.Pid, syscall.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-answer; err != nil {
-				t.Logf("by way of the holder: %v", err) // its connection was silent for long
+				t.Errorf("the create by way of the holder: %v", err)
 			}
-			time.Sleep(3 * time.Second)
+			time.Sleep(5 * time.Second) // what is right now must stay so
 			within(t, tidied, "one engine is left", func() bool { return c.wrong(t, s.ID, false) == nil })
-			c.goesOn(t, &free, false)
+			if now := engineOf(t, w, s); now != engine || s.state(t) != "active" {
+				t.Errorf("it was active on %s and is %s on %s", engine, s.state(t), now)
+			}
+			c.goesOn(t, s, false)
 		})
 	}
 }
