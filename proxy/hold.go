@@ -156,10 +156,7 @@ func (r *Router) findRoute(ctx context.Context, s stream, q *request, id *auth.I
 	}
 	var record sessions.Session
 	err := q.method.retry(ctx, func() (err error) {
-		if err := r.mayAsk(ctx, id, q.session); err != nil {
-			return err
-		}
-		record, err = r.resolver.Record(ctx, q.session)
+		record, err = r.record(ctx, id, q.session)
 		return err
 	})
 	if err != nil {

@@ -13,12 +13,6 @@ import (
 // and only that session's owner may use it. An admin of the organisation is not
 // enough: the engine must see one user.
 
-// Records reads sessions from the registry. A sessions.Store is one.
-type Records interface {
-	// Get returns the records of those ids that have one. ErrUnavailable.
-	Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session, error)
-}
-
 // awaitIdentity is identify for a token whose issuer's keys are being fetched.
 func (r *Router) awaitIdentity(ctx context.Context, q *request) (*auth.Identity, *Refusal) {
 	_, err := r.verifier.Verify(q.token, auth.KindSession)
@@ -32,22 +26,17 @@ func (r *Router) awaitIdentity(ctx context.Context, q *request) (*auth.Identity,
 	return r.identify(q)
 }
 
-// mayAsk says whether the caller may learn what became of the session: ErrDenied
-// where it is not theirs, and the same where there is none. A token for one
-// session has said so by itself.
-func (r *Router) mayAsk(ctx context.Context, id *auth.Identity, session sessions.ID) error {
-	if id.Kind != auth.KindOutside {
-		return nil
+// record reads the session's record; it wakes nothing. To a token of an outside
+// issuer everything is ErrDenied, whether it is there or not, but its owner's sessions.
+// A token for one session has said by itself that it may ask.
+func (r *Router) record(ctx context.Context, id *auth.Identity, session sessions.ID) (sessions.Session, error) {
+	outside := id.Kind == auth.KindOutside
+	if outside && !session.Valid() { // nor is it worth to be remembered as missing
+		return sessions.Session{}, sessions.ErrDenied
 	}
-	if r.records == nil || !session.Valid() {
-		return sessions.ErrDenied
+	s, err := r.resolver.Record(ctx, session)
+	if outside && (errors.Is(err, sessions.ErrNotFound) || s.ID != "" && !owns(id, &s)) {
+		return sessions.Session{}, sessions.ErrDenied
 	}
-	found, err := r.records.Get(ctx, session)
-	if err != nil {
-		return err
-	}
-	if len(found) == 0 || !owns(id, &found[0]) {
-		return sessions.ErrDenied
-	}
-	return nil
+	return s, err
 }

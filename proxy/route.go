@@ -39,9 +39,6 @@ type RouterConfig struct {
 	Verifier TokenVerifier
 	// Resolver finds the routes of sessions. Required.
 	Resolver Resolver
-	// Records says whose a session is that the Resolver does not know, for tokens
-	// of outside issuers. Nil = these open only sessions that it knows.
-	Records Records
 	// Live is told of every stream; its End is the Resolver's OnEnd. Required.
 	Live *Live
 	// Engines makes the backend of a cluster, once for each. It must not dial:
@@ -93,7 +90,6 @@ type RouterConfig struct {
 type Router struct {
 	verifier   TokenVerifier
 	resolver   Resolver
-	records    Records // nil = none
 	live       *Live
 	engines    engines
 	services   services
@@ -123,7 +119,7 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r := &Router{
-		verifier: cfg.Verifier, resolver: cfg.Resolver, records: cfg.Records, live: cfg.Live,
+		verifier: cfg.Verifier, resolver: cfg.Resolver, live: cfg.Live,
 		engines:   engines{dial: cfg.Engines, known: make(map[engineKey]*engine)},
 		methods:   make(map[string]*method),
 		stamps:    stampConfig{MaxMessage: cfg.MaxMessage, NewID: newSparkID},

@@ -214,9 +214,10 @@ func (r *Resolver) Lookup(ctx context.Context, id ID) (*Route, error) {
 	}
 }
 
-// Record returns the record of a session that is not over, from the registry where
-// the cache has no route of it. It wakes nothing and waits for nothing else.
-// ErrNotFound, ErrClosed, ErrFailed, ErrNoCluster, ErrUnavailable.
+// Record returns the record of a session, from the registry where the cache has no
+// route of it. It wakes nothing and waits for nothing else. ErrNotFound,
+// ErrUnavailable; and beside the record, so that one can see whose it is, ErrClosed,
+// ErrFailed, ErrNoCluster.
 func (r *Resolver) Record(ctx context.Context, id ID) (Session, error) {
 	if route, ok := r.TryLookup(id); ok {
 		return route.Session, nil
@@ -230,7 +231,7 @@ func (r *Resolver) Record(ctx context.Context, id ID) (Session, error) {
 		return route.Session, nil
 	}
 	if s.err != nil && !errors.Is(s.err, ErrPending) {
-		return Session{}, s.err
+		return s.session, s.err
 	}
 	return s.session, nil
 }

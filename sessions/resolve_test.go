@@ -197,6 +197,30 @@ func TestLookupRefuses(t *testing.T) {
 	})
 }
 
+// Whose a session is can be seen of its record, whatever became of it.
+func TestRecordOfWhatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMemory()
+		r := newReplica(t, m, nil)
+		if s, err := r.Record(t.Context(), newID(t)); !errors.Is(err, sessions.ErrNotFound) || s.ID != "" {
+			t.Errorf("one that is not there: %v, %v", s, err)
+		}
+		over := map[sessions.ID]error{
+			step(t, m, active(t, m), sessions.Closed).ID: sessions.ErrClosed,
+			step(t, m, active(t, m), sessions.Failed).ID: sessions.ErrFailed,
+		}
+		for id, want := range over {
+			if s, err := r.Record(t.Context(), id); !errors.Is(err, want) || s.ID != id || s.Owner == "" || s.Org == "" {
+				t.Errorf("%v: record %q of %q in %q, %v", want, s.ID, s.Owner, s.Org, err)
+			}
+		}
+		r.Clusters = nil
+		if s, err := r.Record(t.Context(), active(t, m).ID); !errors.Is(err, sessions.ErrNoCluster) || s.Owner == "" {
+			t.Errorf("without its cluster: owner %q, %v", s.Owner, err)
+		}
+	})
+}
+
 func TestLookupsShareOneRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := storetest.NewMemory()

@@ -131,7 +131,7 @@ func (g *Gateway) wire(cfg Config) {
 	own, services := g.ownServices(cfg.Limits)
 	engines := &proxy.EngineDialer{Limits: cfg.Limits, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return cfg.Dial(ctx) }}
 	g.Router, err = proxy.NewRouter(proxy.RouterConfig{
-		Verifier: verifier, Records: g.Store, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
+		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
 		MaxMessage: cfg.MaxMessage, Quotas: cfg.Quotas, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
 	})
 	g.must(err)
