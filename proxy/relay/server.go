@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,6 +30,8 @@ type Server struct {
 	pool   buffers
 	turns  sync.Pool
 	watch  watch
+	// handing: draining, so answers may be handed over. Each DATA frame reads it.
+	handing atomic.Bool
 
 	mu       sync.Mutex
 	conns    map[*clientConn]struct{}
@@ -129,11 +132,12 @@ func (s *Server) remove(cc *clientConn) {
 
 // Shutdown drains: clients are told to open no new streams here (GOAWAY with the
 // highest id, and with the real one once they have seen it: RFC 9113 section
-// 6.8), streams that are open go on, and each connection closes behind its last. When
-// ctx ends, what is left is closed.
+// 6.8), streams that are open go on, or are handed over where their Call is a Handover,
+// and each connection closes behind its last. When ctx ends, what is left is closed.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
+	s.handing.Store(true)
 	live := make([]*clientConn, 0, len(s.conns))
 	for cc := range s.conns {
 		live = append(live, cc)
