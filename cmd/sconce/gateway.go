@@ -188,7 +188,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := relay.NewServer(relay.ServerConfig{Router: router, Limits: limits, Logger: log})
+	server, err := relay.NewServer(relay.ServerConfig{Router: router, Limits: limits, MaxAge: cfg.MaxConnectionAge, Logger: log})
 	if err != nil {
 		return err
 	}
