@@ -69,7 +69,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{
 		router: cfg.Router, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
-		rand: cfg.Rand,
+		rand:  cfg.Rand,
 		conns: map[*clientConn]struct{}{},
 	}
 	s.watch.lim = &s.limits
