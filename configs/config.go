@@ -33,8 +33,10 @@ type Config struct {
 	RegistryGrace time.Duration `yaml:"registry_grace"`
 	// DrainTimeout is how long running streams may take after SIGTERM; 0 = they are cut.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
-	Log          Log           `yaml:"log"`
-	Audit        Audit         `yaml:"audit"`
+	// MaxConnectionAge is how long a client's HTTP/2 connection takes new streams; 0 = no bound.
+	MaxConnectionAge time.Duration `yaml:"max_connection_age"`
+	Log              Log           `yaml:"log"`
+	Audit            Audit         `yaml:"audit"`
 }
 
 // Audit is where decisions are written, besides the log.

@@ -45,6 +45,7 @@ type call struct {
 	// that it can't, since the stamp goes out with the end.
 	whole  atomic.Bool
 	ticket atomic.Pointer[sessions.Ticket] // of the journal, nil = the request is not in it
+	handed atomic.Bool                     // the answer ended for the client to take it up elsewhere
 }
 
 func newCall(r *Router, s stream, m *method) *call {
@@ -168,7 +169,7 @@ func (c *call) Done(st relay.Stats) {
 			zap.String("session", string(c.to.route.Session.ID)), zap.String("user", id.Subject), zap.String("org", id.Org), zap.String("token", id.TokenID), zap.String("credential", c.to.field),
 			zap.String("cluster", c.to.route.Cluster.Name), zap.String("spark_session", string(c.spark())),
 			zap.String("operation", printable(string(c.operation()))),
-			zap.Uint64("in", st.In), zap.Uint64("out", st.Out), zap.Duration("took", r.now().Sub(c.began)), zap.Error(st.Err))
+			zap.Uint64("in", st.In), zap.Uint64("out", st.Out), zap.Duration("took", r.now().Sub(c.began)), zap.Bool("handed_over", c.handed.Load()), zap.Error(st.Err))
 	}
 }
 

@@ -26,6 +26,7 @@ type tally struct {
 	rows    []methodTally
 	refused map[string]*atomic.Uint64 // by reason; the map itself never changes
 	held    atomic.Int64
+	handed  atomic.Uint64
 }
 
 type methodTally struct {
@@ -49,6 +50,8 @@ var (
 		"Refusals, by the reason of docs/errors.md.", []string{"reason"}, nil)
 	heldDesc = prometheus.NewDesc("sconce_streams_held",
 		"Streams that wait for their session or for the registry.", nil, nil)
+	handedDesc = prometheus.NewDesc("sconce_streams_handed_over_total",
+		"Results that a drain ended between two messages, for their clients to take up on another replica.", nil, nil)
 )
 
 func newTally(methods []string) *tally {
@@ -106,7 +109,7 @@ func endName(end int) string {
 
 // Describe is part of prometheus.Collector.
 func (t *tally) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{startedDesc, finishedDesc, openDesc, bytesDesc, refusedDesc, heldDesc} {
+	for _, d := range []*prometheus.Desc{startedDesc, finishedDesc, openDesc, bytesDesc, refusedDesc, heldDesc, handedDesc} {
 		ch <- d
 	}
 }
@@ -129,6 +132,7 @@ func (t *tally) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, float64(row.open.Load()), method)
 	}
+	count(handedDesc, t.handed.Load())
 	for reason, n := range t.refused {
 		count(refusedDesc, n.Load(), reason)
 	}

@@ -94,6 +94,7 @@ type Router struct {
 	engines    engines
 	services   services
 	methods    map[string]*method // by :path
+	answers    *relay.Schema      // of what is read of an answer: see handover.go
 	stamps     stampConfig
 	unstarted  Unstarted
 	uses       TokenUses
@@ -132,6 +133,9 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 	}
 	methods, err := sparkMethods()
 	if err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	if r.answers, err = handoverSchema(); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.tally = newTally(r.number(methods, cfg.Services))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/configs"
@@ -272,7 +273,7 @@ func (d *development) serve(ctx context.Context, cfg *configs.Config, cut <-chan
 	defer file.Close()
 	ready := make(chan struct{})
 	g := &gateway{
-		cfg: cfg, log: newLogger(cfg.Log, file), now: d.app.now, cut: cut,
+		cfg: cfg, log: newLogger(cfg.Log, zap.NewAtomicLevel(), file), now: d.app.now, cut: cut,
 		ready: func() { close(ready) },
 	}
 	ctx, stop := context.WithCancelCause(ctx)

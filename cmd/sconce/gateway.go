@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,10 @@ type gateway struct {
 	now func() time.Time
 	// cut ends a drain at once when it is closed; nil = never.
 	cut <-chan struct{}
+	// updates brings configurations that differ only in what can be taken over; nil = none do.
+	updates <-chan *configs.Config
+	// drainFor is the drain_timeout of now.
+	drainFor atomic.Int64
 	// ready is called once, when traffic may come; nil = nobody asks.
 	ready func()
 }
@@ -45,6 +50,7 @@ const (
 // list.
 func (g *gateway) Run(ctx context.Context) error {
 	cfg, log, limits := g.cfg, g.log, relayLimits(g.cfg)
+	g.drainFor.Store(int64(cfg.DrainTimeout))
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ready := proxy.NewReady(needRedis, needPort)
@@ -188,7 +194,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := relay.NewServer(relay.ServerConfig{Router: router, Limits: limits, Logger: log})
+	server, err := relay.NewServer(relay.ServerConfig{Router: router, Limits: limits, MaxAge: cfg.MaxConnectionAge, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -223,6 +229,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
 		keys.Run, outside.Run, certificates.Run, resolver.Run, reaper.Run, journal.Run, manager.Run, audit.Run, uses.Run, router.Run, own.Run, paceCollector,
 		func(ctx context.Context) error { return runAll(ctx, engines) },
+		func(ctx context.Context) error { return g.takeOver(ctx, server) },
 		func(ctx context.Context) error { return g.watchRedis(ctx, store, ready) },
 		func(ctx context.Context) error { return g.announce(ctx, ready, listener.Addr().String()) },
 		func(ctx context.Context) error { return serveAdmin(ctx, admin, adminListener) },
@@ -242,9 +249,24 @@ func (g *gateway) Run(ctx context.Context) error {
 	return errors.Join(group.Wait(), cut)
 }
 
+// takeOver takes over what configurations say that come while it serves; which keys
+// those are is in package configs.
+func (g *gateway) takeOver(ctx context.Context, server *relay.Server) error {
+	for {
+		select {
+		case c := <-g.updates:
+			server.SetMaxAge(c.MaxConnectionAge)
+			g.drainFor.Store(int64(c.DrainTimeout))
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // drain lets running streams finish. It returns errCut if somebody would not wait.
 func (g *gateway) drain(servers ...*relay.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), g.cfg.DrainTimeout)
+	timeout := time.Duration(g.drainFor.Load())
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	impatient := make(chan error, 1)
 	go func() {
@@ -266,7 +288,7 @@ func (g *gateway) drain(servers ...*relay.Server) error {
 		return nil
 	}
 	if timeUp {
-		g.log.Warn("drain_timeout passed: what was still running is cut", zap.Duration("drain_timeout", g.cfg.DrainTimeout))
+		g.log.Warn("drain_timeout passed: what was still running is cut", zap.Duration("drain_timeout", timeout))
 	}
 	return <-impatient
 }

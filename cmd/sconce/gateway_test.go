@@ -33,6 +33,7 @@ type served struct {
 	t       *testing.T
 	addr    string
 	signals chan os.Signal
+	hangups chan os.Signal
 	exit    chan int
 	log     *lockedBuffer
 	dir     string
@@ -77,7 +78,7 @@ func startServe(t *testing.T, more ...string) *served {
 func startServeWith(t *testing.T, auth string, more ...string) *served {
 	t.Helper()
 	s := &served{
-		t: t, signals: make(chan os.Signal, 2), exit: make(chan int, 1), log: &lockedBuffer{},
+		t: t, signals: make(chan os.Signal, 2), hangups: make(chan os.Signal, 1), exit: make(chan int, 1), log: &lockedBuffer{},
 		dir: t.TempDir(), spark: newSpark(t),
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -96,6 +97,7 @@ func startServeWith(t *testing.T, auth string, more ...string) *served {
 		t.Fatal(err)
 	}
 	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, now: time.Now, signals: s.signals}
+	a.hangups = func() (<-chan os.Signal, func()) { return s.hangups, func() {} }
 	args := append([]string{"serve", "--config", s.file}, more...)
 	go func() { s.exit <- a.run(context.Background(), args) }()
 	t.Cleanup(s.end)

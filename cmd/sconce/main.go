@@ -29,7 +29,7 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		environ: os.Environ(), now: time.Now, signals: signals,
+		environ: os.Environ(), now: time.Now, signals: signals, hangups: hangups,
 	}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
 }
@@ -42,6 +42,14 @@ type app struct {
 	now            func() time.Time
 	// signals carries SIGINT and SIGTERM.
 	signals <-chan os.Signal
+	// hangups begins to catch SIGHUP, which else ends the process, until silence.
+	hangups func() (caught <-chan os.Signal, silence func())
+}
+
+func hangups() (caught <-chan os.Signal, silence func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
 }
 
 // env returns a variable of the environment, or "".

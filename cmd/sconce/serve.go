@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,10 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `Run the gateway until SIGTERM or SIGINT. It then takes no more connections, tells
 clients to go elsewhere, and waits up to drain_timeout for what is running. A second
 signal ends it at once.
+
+SIGHUP reads the configuration again. Changes of log.level, drain_timeout and
+max_connection_age are taken over; where anything else changed or is faulty, nothing
+is, and the log says why. Keys and certificates are read again without it.
 
 Exit codes: 0 drained, or drain_timeout passed; 1 failed; 2 the configuration has
 faults, all of which are printed; 3 ended at once by a second signal.`,
@@ -43,13 +48,20 @@ func (a *app) serve(ctx context.Context, sources configs.Sources) error {
 	if err := checkFiles(ctx, cfg, a.environ); err != nil {
 		return err
 	}
-	log := newLogger(cfg.Log, a.stderr)
+	level := zap.NewAtomicLevel()
+	log := newLogger(cfg.Log, level, a.stderr)
 	defer func() { _ = log.Sync() }()
 	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	cut := make(chan struct{})
+	cut, updates := make(chan struct{}), make(chan *configs.Config)
 	go a.stopTwice(ctx, stop, cut, log)
-	g := &gateway{cfg: cfg, log: log, now: a.now, cut: cut}
+	hangups, silence := a.hangups()
+	defer silence()
+	r := &reloader{sources: sources, hangups: hangups, cfg: cfg, level: level, updates: updates, log: log}
+	var reloading sync.WaitGroup
+	reloading.Go(func() { r.run(ctx) })
+	defer reloading.Wait()
+	defer stop()
+	g := &gateway{cfg: cfg, log: log, now: a.now, cut: cut, updates: updates}
 	return g.Run(ctx)
 }
 
@@ -65,11 +77,11 @@ func (a *app) stopTwice(ctx context.Context, stop context.CancelFunc, cut chan<-
 	close(cut)
 }
 
-// newLogger makes the logger that a configuration describes.
-func newLogger(cfg configs.Log, w interface{ Write([]byte) (int, error) }) *zap.Logger {
-	level, err := zapcore.ParseLevel(cfg.Level)
-	if err != nil {
-		level = zapcore.InfoLevel
+// newLogger makes the logger that a configuration describes; its level is that of at
+// from then on.
+func newLogger(cfg configs.Log, at zap.AtomicLevel, w interface{ Write([]byte) (int, error) }) *zap.Logger {
+	if level, err := zapcore.ParseLevel(cfg.Level); err == nil {
+		at.SetLevel(level)
 	}
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339TimeEncoder
@@ -78,7 +90,7 @@ func newLogger(cfg configs.Log, w interface{ Write([]byte) (int, error) }) *zap.
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(enc)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level))
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), at))
 }
 
 // listenError says what to do about a port that cannot be had.

@@ -12,6 +12,7 @@ type clientConn struct {
 	*conn
 	server *Server
 	remote Peer
+	maxAge time.Duration // after which it takes no new streams; 0 = never
 
 	lastID  atomic.Uint32               // the highest stream id that came
 	leaving atomic.Bool                 // the first GOAWAY was sent
@@ -147,6 +148,13 @@ func (c *clientConn) rst(id uint32, _ http2.ErrCode) error {
 		return c.calm("reset streams")
 	}
 	return nil
+}
+
+// grow has a connection leave that is past its age.
+func (c *clientConn) grow(now time.Time) {
+	if c.maxAge > 0 && now.Sub(c.born) >= c.maxAge {
+		c.leave()
+	}
 }
 
 // leave begins the drain of this connection.

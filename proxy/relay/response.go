@@ -77,6 +77,15 @@ func (s *Stream) response(sg segment, t *turn) {
 		s.faulted(s.back, &StreamError{BackendSide, s.back.id, http2.ErrCodeProtocol, "DATA before HEADERS"}, t)
 		return
 	}
+	end := s.handOver(&sg, t)
+	s.respond(sg, t)
+	if end != nil {
+		s.handedOver(end, t)
+	}
+}
+
+// respond sends a piece of the answer's body on.
+func (s *Stream) respond(sg segment, t *turn) {
 	if s.suffix != nil {
 		s.amend(sg, t)
 		return

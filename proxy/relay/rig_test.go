@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/relay"
@@ -21,6 +22,8 @@ type rigConfig struct {
 	tls     *proxytest.Certs // and TLS over them
 	limits  relay.Limits
 	backend relay.Limits
+	maxAge  time.Duration
+	rand    func() float64
 	router  func(r *rig, s *relay.Stream)      // nil forwards as it came, without a Call
 	large   func(h *relay.Header) *relay.Reply // nil: as a Router without TooLarge
 	dial    func(context.Context) (net.Conn, error)
@@ -64,7 +67,7 @@ func newRig(t testing.TB, cfg rigConfig) *rig {
 		router = largeRouter{router.(routerFunc), cfg.large}
 	}
 	var err error
-	r.server, err = relay.NewServer(relay.ServerConfig{Router: router, Limits: cfg.limits})
+	r.server, err = relay.NewServer(relay.ServerConfig{Router: router, Limits: cfg.limits, MaxAge: cfg.maxAge, Rand: cfg.rand})
 	if err != nil {
 		t.Fatalf("server: %v", err)
 	}

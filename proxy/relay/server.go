@@ -3,8 +3,10 @@ package relay
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,6 +19,14 @@ type ServerConfig struct {
 	Router Router
 	// Limits bounds each client connection; the zero value is DefaultLimits.
 	Limits Limits
+	// MaxAge is how long a connection takes new streams: then the client is told, as
+	// by Shutdown, to open them on another, and it ends behind its last stream. Each
+	// connection's is up to a tenth longer or shorter, so that those which came together
+	// do not leave together. 0 = no bound.
+	MaxAge time.Duration
+	// Rand is a number from 0 up to 1, by which ages differ. Any goroutine calls it.
+	// nil = rand.Float64.
+	Rand func() float64
 	// Logger takes one line for a connection that ends by a fault; nil is none.
 	Logger *zap.Logger
 }
@@ -26,9 +36,13 @@ type Server struct {
 	router Router
 	limits Limits
 	log    *zap.Logger
+	maxAge atomic.Int64 // a time.Duration
+	rand   func() float64
 	pool   buffers
 	turns  sync.Pool
 	watch  watch
+	// handing: draining, so answers may be handed over. Each DATA frame reads it.
+	handing atomic.Bool
 
 	mu       sync.Mutex
 	conns    map[*clientConn]struct{}
@@ -41,17 +55,25 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Router == nil {
 		return nil, errors.New("relay: a server needs a router")
 	}
+	if cfg.MaxAge < 0 {
+		return nil, errors.New("relay: the largest age of a connection is negative")
+	}
 	if err := cfg.Limits.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Float64
+	}
 	s := &Server{
 		router: cfg.Router, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
+		rand:  cfg.Rand,
 		conns: map[*clientConn]struct{}{},
 	}
 	s.watch.lim = &s.limits
+	s.SetMaxAge(cfg.MaxAge)
 	return s, nil
 }
 
@@ -74,6 +96,7 @@ func (s *Server) open(nc net.Conn, peer Peer) *clientConn {
 	}
 	cc := &clientConn{conn: newConn(ClientSide, w, &s.pool, &s.limits), server: s, remote: peer}
 	cc.role = cc
+	cc.maxAge = s.age()
 	cc.greet("", // before Shutdown can see it: SETTINGS come first
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(s.limits.Streams)},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(s.limits.StreamWindow)},
@@ -85,6 +108,14 @@ func (s *Server) open(nc net.Conn, peer Peer) *clientConn {
 	}
 	s.watch.add(cc.conn)
 	return cc
+}
+
+// SetMaxAge changes ServerConfig.MaxAge for connections that come from now on.
+func (s *Server) SetMaxAge(age time.Duration) { s.maxAge.Store(int64(max(age, 0))) }
+
+// age is how long the next connection takes new streams; 0 = as long as it lives.
+func (s *Server) age() time.Duration {
+	return time.Duration(float64(s.maxAge.Load()) * (0.9 + 0.2*s.rand()))
 }
 
 // close forgets a connection that is over.
@@ -129,11 +160,12 @@ func (s *Server) remove(cc *clientConn) {
 
 // Shutdown drains: clients are told to open no new streams here (GOAWAY with the
 // highest id, and with the real one once they have seen it: RFC 9113 section
-// 6.8), streams that are open go on, and each connection closes behind its last. When
-// ctx ends, what is left is closed.
+// 6.8), streams that are open go on, or are handed over where their Call is a Handover,
+// and each connection closes behind its last. When ctx ends, what is left is closed.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
+	s.handing.Store(true)
 	live := make([]*clientConn, 0, len(s.conns))
 	for cc := range s.conns {
 		live = append(live, cc)

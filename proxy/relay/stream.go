@@ -53,6 +53,8 @@ type Stream struct {
 	answered bool   // response headers came
 	suffix   []byte // what the call adds to each message of the answer
 	follow   responseFollow
+	hand     func(p []byte) (n int, end *Reply) // of Handover; nil = not asked yet
+	stays    bool                               // it is not to be handed over, or was
 }
 
 // Header is the request's header block, as it came.

@@ -14,8 +14,8 @@ const idleFactor = 10
 const tidyAfter = time.Second
 
 // watch looks after the connections of one server or backend: it ends those
-// that are silent (no preface in time, no answer to a ping) and has the readers of quiet
-// ones tidy up. Its goroutine runs while there
+// that are silent (no preface in time, no answer to a ping), sends those away that are
+// past their age and has the readers of quiet ones tidy up. Its goroutine runs while there
 // are connections.
 type watch struct {
 	lim *Limits
@@ -88,6 +88,9 @@ func (c *conn) look(now time.Time) {
 			c.fail()
 		}
 		return
+	}
+	if cc, ok := c.role.(*clientConn); ok {
+		cc.grow(now)
 	}
 	c.mu.Lock()
 	streams := len(c.streams)

@@ -106,6 +106,9 @@ func startSpark(dir, cache string) (*engine, error) {
 		// Spark keeps the texts of plans that have run, and ours are of 64 MiB.
 		"spark.sql.maxPlanStringLength=10000",
 		"spark.sql.ui.retainedExecutions=1",
+		// What a killed replica had on its way is asked for again; 10 MB, as Spark has it,
+		// is less than TCP and the windows of a slow reader may hold.
+		"spark.connect.execute.reattachable.observerRetryBufferSize=64m",
 		"spark.driver.host=127.0.0.1",
 		"spark.driver.bindAddress=127.0.0.1",
 		"spark.connect.grpc.binding.address=127.0.0.1",

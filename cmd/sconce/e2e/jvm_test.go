@@ -82,17 +82,24 @@ func trustStore(t *testing.T, w *world) string {
 
 func runJVM(t *testing.T, w *world, store, url string) map[string]line {
 	t.Helper()
+	return runJVMWith(t, w, store, url, 5*time.Minute)
+}
+
+// runJVMWith runs the driver with these settings of the JVM more.
+func runJVMWith(t *testing.T, w *world, store, url string, limit time.Duration, settings ...string) map[string]line {
+	t.Helper()
 	home := filepath.Join(w.cache, "jvm")
 	path, err := os.ReadFile(filepath.Join(home, "classpath"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("java", "-Xmx1g",
+	settings = append(settings, "-Xmx1g",
 		"--add-opens=java.base/java.nio=ALL-UNNAMED", "--add-opens=java.base/sun.util.calendar=ALL-UNNAMED",
 		"-Djavax.net.ssl.trustStore="+store, "-Djavax.net.ssl.trustStorePassword=changeit",
 		"-cp", filepath.Join(home, "classes")+":"+strings.TrimSpace(string(path)), "Driver")
+	cmd := exec.Command("java", settings...)
 	cmd.Env = clean(os.Environ())
-	out, err := runLimited(cmd, url+"\n", 5*time.Minute)
+	out, err := runLimited(cmd, url+"\n", limit)
 	if err != nil {
 		t.Errorf("the JVM client did not end well: %v", err)
 	}

@@ -11,13 +11,15 @@ import (
 // which can be cut in the middle of a stream.
 type link struct {
 	ln      net.Listener
-	address atomic.Pointer[string] // where it leads
+	address atomic.Pointer[[]string] // where it leads: in turn, and past those that do not answer
+	next    atomic.Uint32
 	// budget is how many more bytes from the engine pass before the connection
 	// that carries the last of them is cut; negative = never.
 	budget atomic.Int64
 	cuts   atomic.Int32 // connections cut so far
 	taken  atomic.Int32 // connections accepted so far
 	onCut  func()       // runs before the cut connection ends; nil = nothing. Set before the first cutAfter
+	spare  bool         // the connection is not cut: onCut runs, and that is all. Set with onCut
 	open   sync.WaitGroup
 
 	mu   sync.Mutex
@@ -30,7 +32,7 @@ func newLink(address string) (*link, error) {
 		return nil, err
 	}
 	l := &link{ln: ln, near: map[net.Conn]struct{}{}}
-	l.address.Store(&address)
+	l.turn(address)
 	l.budget.Store(-1)
 	l.open.Add(1)
 	go l.accept()
@@ -45,8 +47,20 @@ func (l *link) cutAfter(n int64) {
 	l.budget.Store(n)
 }
 
-// turn sends the connections from now on to another address.
-func (l *link) turn(address string) { l.address.Store(&address) }
+// turn sends the connections from now on to other addresses.
+func (l *link) turn(addresses ...string) { l.address.Store(&addresses) }
+
+// dial is what a plain TCP balancer does: the next address, or the one after it.
+func (l *link) dial() (far net.Conn, err error) {
+	addresses := *l.address.Load()
+	first := int(l.next.Add(1))
+	for i := range addresses {
+		if far, err = net.Dial("tcp", addresses[(first+i)%len(addresses)]); err == nil {
+			return far, nil
+		}
+	}
+	return nil, err
+}
 
 // sever ends the connections that are open.
 func (l *link) sever() {
@@ -86,7 +100,7 @@ func (l *link) serve(near net.Conn) {
 		l.mu.Unlock()
 		near.Close()
 	}()
-	far, err := net.Dial("tcp", *l.address.Load())
+	far, err := l.dial()
 	if err != nil {
 		return
 	}
@@ -109,9 +123,11 @@ func (l *link) answer(near, far net.Conn) {
 			if l.onCut != nil {
 				l.onCut()
 			}
-			// A reset, not a polite end: what a dead machine or a killed engine looks like.
-			near.(*net.TCPConn).SetLinger(0)
-			return
+			if !l.spare {
+				// A reset, not a polite end: what a dead machine or a killed engine looks like.
+				near.(*net.TCPConn).SetLinger(0)
+				return
+			}
 		}
 		if _, failed := near.Write(buffer[:n]); failed != nil || err != nil {
 			return

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import os
 import random
+import signal
 import threading
 import time
 
@@ -362,6 +363,57 @@ def stream(job):
         hashlib.md5(str(i).encode()).hexdigest() == h for i, h in zip(ids, hashes)
     )
     return {"rows": len(ids), "right": right}
+
+
+def hashed(job):
+    """Rows that can be checked one by one, and their hashes."""
+    frame = job.session().range(job.rows).selectExpr("id", "md5(CAST(id AS STRING)) AS hash")
+    return frame, [hashlib.md5(str(i).encode()).hexdigest() for i in range(job.rows)]
+
+
+def walk(frame, hashes):
+    """Row by row, so slowly that the stream is open for a while. Says what is wrong, or nothing."""
+    ids = set()
+    for n, row in enumerate(frame.toLocalIterator(), 1):
+        if row[1] != hashes[row[0]] or row[0] in ids:
+            return {"row": row[0], "number": n}
+        ids.add(row[0])
+        if n % 1000 == 0:
+            time.sleep(0.005)
+    return {} if len(ids) == len(hashes) else {"rows": len(ids)}
+
+
+def iterate(job):
+    """One download, row by row."""
+    wrong = walk(*hashed(job))
+    return {"right": not wrong, **wrong}
+
+
+def without_pause(job):
+    """Small queries and downloads, at once and row by row, until the test says stop.
+
+    The file that tells it that this client had an answer of each kind is begun-<pid>.
+    """
+    session = job.session()
+    frame, hashes = hashed(job)
+    seen = {"right": True, "queries": 0, "downloads": 0, "iterated": 0}
+    signal.alarm(0)  # the test has a limit of its own
+    while not os.path.exists(os.path.join(job.scratch, "stop")):
+        for _ in range(3):
+            got = rows(session.sql("SELECT count(*), sum(id * 3) FROM range(100000)"))
+            seen["queries"] += 1
+            if got != [["100000", "14999850000"]]:
+                return {**seen, "right": False, "query": got}
+        got = frame.toPandas().sort_values("id", kind="stable")
+        seen["downloads"] += 1
+        if got["id"].tolist() != list(range(job.rows)) or got["hash"].tolist() != hashes:
+            return {**seen, "right": False, "rows": len(got)}
+        wrong = walk(frame, hashes)
+        seen["iterated"] += 1
+        if wrong:
+            return {**seen, "right": False, **wrong}
+        open(os.path.join(job.scratch, "begun-%d" % os.getpid()), "w").close()
+    return seen
 
 
 def until_closed(job, query, begun_at):
