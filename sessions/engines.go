@@ -84,6 +84,9 @@ type UseStore interface {
 	// Touch notes that sessions are in use now. Those that are gone or closed are
 	// left out.
 	Touch(ctx context.Context, uses []Use) error
+	// Running is how many operations of a session are not over, of those that Touch
+	// told of.
+	Running(ctx context.Context, id ID) (int, error)
 	// Clock is what time it is for the registry.
 	Clock(ctx context.Context) (time.Time, error)
 	// Schedule has a session looked at, at that time; a later call replaces the

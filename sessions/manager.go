@@ -18,6 +18,9 @@ type Engine interface {
 	// Probe asks once whether the cluster answers. ErrRefused where asking again
 	// would not help.
 	Probe(ctx context.Context, c *Cluster) error
+	// Version asks the engine which Spark it is, in a Spark session of its own that
+	// is released afterwards.
+	Version(ctx context.Context, c *Cluster) (string, error)
 	// Prepare brings a Spark session that is new to the engine to what s chose.
 	// *SetupError where it can't be; ErrRefused, ErrEngineAway.
 	Prepare(ctx context.Context, c *Cluster, s Session, spark SparkID) error

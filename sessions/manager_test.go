@@ -35,6 +35,8 @@ type engine struct {
 	releases int
 	released []string
 	prepared []string
+	asked    []string // addresses at which Version was
+	version  string
 	setup    error // the answer to Prepare
 	hang     bool  // releases have no answer
 }
@@ -44,6 +46,13 @@ func (e *engine) Probe(context.Context, *sessions.Cluster) error {
 	defer e.mu.Unlock()
 	e.probes++
 	return e.answer
+}
+
+func (e *engine) Version(_ context.Context, c *sessions.Cluster) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.asked = append(e.asked, c.Address)
+	return e.version, e.answer
 }
 
 func (e *engine) Prepare(_ context.Context, c *sessions.Cluster, s sessions.Session, spark sessions.SparkID) error {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -110,6 +112,9 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 	if err != nil {
 		return Instance{}, err
 	}
+	if in.Version == "" {
+		in.Version = w.version(ctx, c.at(&in))
+	}
 	err = w.Store.PutEngine(ctx, EngineRecord{
 		Key: key, Cluster: c.Name, Instance: in, Members: map[ID]uint64{s.ID: s.Generation + 1},
 	}, token)
@@ -120,6 +125,32 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 	w.Logger.Info("engine is up", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.String("engine", in.ID))
 	return in, nil
 }
+
+// versionTimeout is how long a new engine may take to say which Spark it is. No
+// session is kept waiting for longer by that.
+const versionTimeout = 5 * time.Second
+
+// version asks an engine which Spark it is; "" = it does not tell, which keeps
+// nobody from using it.
+func (w *Waker) version(ctx context.Context, engine *Cluster) string {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	text, err := w.Engine.Version(ctx, engine)
+	if err != nil {
+		w.Logger.Warn("engine does not say which Spark it is", zap.String("cluster", engine.Name), zap.Error(err))
+		return ""
+	}
+	// It is shown to people: no engine writes more there, nor over their terminal.
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text[:min(len(text), maxVersion)])
+}
+
+// maxVersion is how long a version may be, in bytes.
+const maxVersion = 64
 
 // KeepForEver is longer than any session: an engine that forgot one would not have
 // it back by that id.

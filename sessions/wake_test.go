@@ -2,6 +2,7 @@ package sessions_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,6 +220,36 @@ func TestLaunchFails(t *testing.T) {
 		l.launcher.fails = nil
 		a.lookup(t, s.ID)
 		l.engines(2, 1)
+	})
+}
+
+// An engine whose launcher does not know its version is asked, once for each launch;
+// one that does not tell is used all the same.
+func TestEngineVersion(t *testing.T) {
+	inLife(t, sessions.IsolateNone, func(t *testing.T, l *life) {
+		l.engine.version = "4.1\x1b[2J" + strings.Repeat("0", 100)
+		a := l.replica()
+		a.lookup(t, l.pending("c").ID)
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		if v := l.get(s.ID).Engine.Version; !strings.HasPrefix(v, "4.1[2J00") || len(v) > 64 {
+			t.Errorf("version %q", v)
+		}
+		if !slices.Equal(l.engine.asked, []string{"127.0.0.1:1"}) {
+			t.Errorf("asked at %v", l.engine.asked)
+		}
+	})
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		l.engine.set(errors.New("no"))
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		l.launcher.says = "0.7.2"
+		known := l.pending("c")
+		a.lookup(t, known.ID)
+		if v, w := l.get(s.ID).Engine.Version, l.get(known.ID).Engine.Version; v != "" || w != "0.7.2" || len(l.engine.asked) != 1 {
+			t.Errorf("versions %q and %q, asked at %v", v, w, l.engine.asked)
+		}
 	})
 }
 

@@ -48,6 +48,9 @@ func (e *engine) Probe(context.Context, *sessions.Cluster) error {
 	time.Sleep(e.slow)
 	return e.err
 }
+
+func (e *engine) Version(context.Context, *sessions.Cluster) (string, error) { return "4.1.0", e.err }
+
 func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.SparkID) error {
 	return nil
 }

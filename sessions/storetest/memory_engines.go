@@ -225,6 +225,20 @@ func (m *Memory) unused(s sessions.Session, t sessions.Transition) bool {
 	return t.Unused == 0 || len(m.engines.running[s.ID]) == 0
 }
 
+// Running implements sessions.UseStore.
+func (m *Memory) Running(ctx context.Context, id sessions.ID) (n int, err error) {
+	if err := m.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	for _, at := range m.engines.running[id] {
+		if m.clock().Sub(at) <= operationsKept {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // Clock implements sessions.UseStore.
 func (m *Memory) Clock(ctx context.Context) (time.Time, error) {
 	if err := m.enter(ctx); err != nil {
