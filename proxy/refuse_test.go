@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -28,6 +29,7 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 		{cluster, "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
 		{sessions.ErrClusterNotActive, "SESSION_FAILED", codes.FailedPrecondition},
 		{errors.Join(cluster, sessions.ErrUnavailable), "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
+		{&sessions.LimitError{Limit: sessions.LimitEnginesPerOrg, Max: 3}, "LIMIT_REACHED", codes.ResourceExhausted},
 		{sessions.ErrNameTaken, "NAME_TAKEN", codes.AlreadyExists},
 		{sessions.ErrConflict, "CONFLICT", codes.Aborted},
 		{sessions.ErrClosed, "CLOSED", codes.FailedPrecondition},
@@ -41,5 +43,19 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 				t.Errorf("%q is not filled in", r.Message)
 			}
 		})
+	}
+}
+
+// A held query that may not have an engine is told by which limit, and clients do not
+// ask again by themselves.
+func TestEngineLimitIsTold(t *testing.T) {
+	err := fmt.Errorf("wake: %w", &sessions.LimitError{Limit: sessions.LimitEnginesPerOwner, Max: 3})
+	r, ok := refuseRoute(err, "s-1")
+	if want := "the limit engines_per_owner (3) is reached: "; !ok || !strings.HasPrefix(r.Message, want) {
+		t.Errorf("%v %q", ok, r.Message)
+	}
+	info, retry := detailsOf(t, statusOf(t, r.Reply()))
+	if info.GetReason() != "LIMIT_REACHED" || info.GetMetadata()["limit"] != "limits.engines_per_owner" || retry != nil {
+		t.Errorf("details %v, %v", info, retry)
 	}
 }

@@ -212,8 +212,8 @@ var (
 	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
 		Message: "the session has no such token, and none was revoked: run `sconce token list <session>`"})
 	refuseLimit = row(Refusal{Code: codes.ResourceExhausted, Reason: "LIMIT_REACHED", HTTP: 429,
-		Message: "the limit {limit} ({max}) is reached: close a session that is not needed with `sconce session close`, " +
-			"or ask your operator to raise limits.{limit}"})
+		Message: "the limit {limit} ({max}) is reached: close a session that is not needed with `sconce session close` " +
+			"(for engines an active one; an idle one has none), or ask your operator to raise limits.{limit}"})
 	refuseTokens = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_EXHAUSTED", HTTP: 429,
 		Message: "the session has as many open tokens as one may have, limits.tokens_per_session: use one of them, or run `sconce token revoke <session>`"})
 	refuseKeys = row(Refusal{Code: codes.ResourceExhausted, Reason: "KEYS_EXHAUSTED", HTTP: 429,

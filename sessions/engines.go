@@ -23,9 +23,20 @@ type EngineRecord struct {
 	Key     EngineKey
 	Cluster string
 	Instance
+	// Place is whose limits it counts in; the zero value is nobody's.
+	Place Place
 	// Members are the sessions that run on it, and the generation each had, or was
 	// about to have, when it joined. An engine without members is to be stopped.
 	Members map[ID]uint64
+}
+
+// Place is an engine's share of what its owner and its organisation may have up. It
+// was taken by who launched the engine, under the engine's lease.
+type Place struct {
+	Org, Owner string
+	// Lease is the token of that lease: an engine of the same key that comes later
+	// has a place of its own.
+	Lease string
 }
 
 // EngineStore is the part of the registry that knows engines. Every method may also
@@ -36,6 +47,13 @@ type EngineRecord struct {
 type EngineStore interface {
 	// JoinEngine makes a session a member of the engine that is up. ErrEngineDown.
 	JoinEngine(ctx context.Context, key EngineKey, id ID, generation uint64) (Instance, error)
+	// TakePlace takes a place for an engine that is about to be launched by who holds
+	// its lease. *LimitError, which no number of launches at once gets past. The place
+	// ends with FreePlace, with the engine that PutEngine records with it, or else
+	// with the lease.
+	TakePlace(ctx context.Context, key EngineKey, p Place) error
+	// FreePlace ends a place of which no engine came.
+	FreePlace(ctx context.Context, key EngineKey, p Place) error
 	// PutEngine records an engine as up, with one member. ErrLeaseLost where the
 	// lease is not held by that token, ErrConflict where one is up already.
 	PutEngine(ctx context.Context, e EngineRecord, lease string) error

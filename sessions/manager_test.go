@@ -95,6 +95,12 @@ type managerTest struct {
 
 func newManager(t *testing.T) *managerTest {
 	t.Helper()
+	return newManagerOn(t, clusters(t))
+}
+
+// newManagerOn is newManager with clusters of the test's own.
+func newManagerOn(t *testing.T, cs sessions.Clusters) *managerTest {
+	t.Helper()
 	key, err := auth.GenerateSigningKey("ES256")
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +119,6 @@ func newManager(t *testing.T) *managerTest {
 	}
 	core, log := observer.New(zap.DebugLevel)
 	m.log = log
-	cs := clusters(t)
 	waker, err := sessions.NewWaker(sessions.WakerConfig{Store: m.memory, Engine: m.engine, Clusters: cs, Logger: zap.New(core)})
 	if err != nil {
 		t.Fatal(err)

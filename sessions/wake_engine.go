@@ -108,22 +108,41 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 	if c.Isolation == IsolateNone {
 		spec.Session = ""
 	}
+	record := EngineRecord{Key: key, Cluster: c.Name, Members: map[ID]uint64{s.ID: s.Generation + 1}}
+	if c.Isolation != IsolateNone {
+		record.Place = Place{Org: s.Org, Owner: s.Owner, Lease: token}
+		if err := w.Store.TakePlace(ctx, key, record.Place); err != nil {
+			return Instance{}, err
+		}
+	}
 	in, err := c.Launcher.Launch(ctx, spec, func(stage string) { p.stage(ctx, stage) })
 	if err != nil {
+		w.freePlace(record)
 		return Instance{}, err
 	}
 	if in.Version == "" {
 		in.Version = w.version(ctx, c.at(&in))
 	}
-	err = w.Store.PutEngine(ctx, EngineRecord{
-		Key: key, Cluster: c.Name, Instance: in, Members: map[ID]uint64{s.ID: s.Generation + 1},
-	}, token)
-	if err != nil {
+	record.Instance = in
+	if err = w.Store.PutEngine(ctx, record, token); err != nil {
 		w.stop(c, in)
+		w.freePlace(record)
 		return Instance{}, fmt.Errorf("record engine %s: %w", in.ID, err)
 	}
 	w.Logger.Info("engine is up", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.String("engine", in.ID))
 	return in, nil
+}
+
+// freePlace gives back what an engine took that does not come.
+func (w *Waker) freePlace(e EngineRecord) {
+	if e.Place == (Place{}) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), leaveTimeout)
+	defer cancel()
+	if err := w.Store.FreePlace(ctx, e.Key, e.Place); err != nil {
+		w.Logger.Debug("place of an engine was not given back: it ends with the lease", zap.String("engine", string(e.Key)), zap.Error(err))
+	}
 }
 
 // versionTimeout is how long a new engine may take to say which Spark it is. No

@@ -57,7 +57,8 @@ func redisConfig(c *configs.Config, now func() time.Time, log *zap.Logger) (redi
 		Username: r.Username, Password: password, TLS: secure,
 		MaxJournal: int(c.Journal.Bytes), MaxBlobs: int(c.Journal.Artifacts),
 		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize,
-		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg, MaxAudit: int64(c.Audit.Entries), Now: now, Logger: log,
+		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg,
+		MaxOwnedEngines: l.EnginesPerOwner, MaxOrgEngines: l.EnginesPerOrg, MaxAudit: int64(c.Audit.Entries), Now: now, Logger: log,
 	}, nil
 }
 
