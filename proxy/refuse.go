@@ -67,9 +67,12 @@ func refuseRoute(err error, session string) (r Refusal, ok bool) {
 	var cluster *sessions.ClusterError
 	var setup *sessions.SetupError
 	var limit *sessions.LimitError
+	var drain *sessions.DrainError
 	switch {
 	case errors.As(err, &limit):
 		return limitReached(limit), true
+	case errors.As(err, &drain):
+		return refuseWakeDraining.With("session", session, "cluster", drain.Cluster, "why", drainReason(drain)), true
 	case errors.As(err, &cluster):
 		return refuseSessionStart.With("session", session, "why", cluster.Reason).WithLog(cluster.Log), true
 	case errors.As(err, &launch):
@@ -105,6 +108,14 @@ func limitReached(e *sessions.LimitError) Refusal {
 	r := refuseLimit.With("limit", e.Limit, "max", strconv.Itoa(e.Max))
 	r.Limit = "limits." + e.Limit
 	return r
+}
+
+// drainReason is what the operator gave as the reason.
+func drainReason(e *sessions.DrainError) string {
+	if e.Reason == "" {
+		return "no reason is given"
+	}
+	return e.Reason
 }
 
 // failure is the reason of a failed session, for its owner.
@@ -161,9 +172,12 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	var failed *sessions.FailedError
 	var setup *sessions.SetupError
 	var limit *sessions.LimitError
+	var drain *sessions.DrainError
 	switch {
 	case errors.As(err, &limit):
 		return limitReached(limit), true
+	case errors.As(err, &drain):
+		return refuseClusterDraining.With("cluster", drain.Cluster, "why", drainReason(drain)), true
 	case errors.As(err, &setup):
 		return refuseSetup.With("session", string(setup.Session), "cluster", setup.Cluster, "what", setup.What, "why", setup.Problem), true
 	case errors.As(err, &invalid):

@@ -30,6 +30,7 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 		{sessions.ErrClusterNotActive, "SESSION_FAILED", codes.FailedPrecondition},
 		{errors.Join(cluster, sessions.ErrUnavailable), "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
 		{&sessions.LimitError{Limit: sessions.LimitEnginesPerOrg, Max: 3}, "LIMIT_REACHED", codes.ResourceExhausted},
+		{&sessions.DrainError{Cluster: "lake"}, "CLUSTER_DRAINING", codes.FailedPrecondition},
 		{sessions.ErrNameTaken, "NAME_TAKEN", codes.AlreadyExists},
 		{sessions.ErrConflict, "CONFLICT", codes.Aborted},
 		{sessions.ErrClosed, "CLOSED", codes.FailedPrecondition},
@@ -57,5 +58,15 @@ func TestEngineLimitIsTold(t *testing.T) {
 	info, retry := detailsOf(t, statusOf(t, r.Reply()))
 	if info.GetReason() != "LIMIT_REACHED" || info.GetMetadata()["limit"] != "limits.engines_per_owner" || retry != nil {
 		t.Errorf("details %v, %v", info, retry)
+	}
+}
+
+// A drain may last for days: the client of a held query is told so, and not to wait.
+func TestDrainIsTold(t *testing.T) {
+	for reason, want := range map[string]string{"new disks": "is draining (new disks) and", "": "is draining (no reason is given) and"} {
+		r, ok := refuseRoute(fmt.Errorf("wake: %w", &sessions.DrainError{Cluster: "lake", Reason: reason}), "s-1")
+		if !ok || r.Reason != "SESSION_CLUSTER_DRAINING" || r.RetryAfter != 0 || !strings.Contains(r.Message, "session s-1 cannot wake, since its cluster lake "+want) {
+			t.Errorf("%v %s: %q", ok, r.Reason, r.Message)
+		}
 	}
 }

@@ -61,8 +61,8 @@ func madeOf(s, others string) bool {
 // active. Where the cluster does not answer within ProbeTimeout, or does not take
 // what the session chose, the session is left failed, with the reason, and the
 // error is a *ClusterError or a *SetupError. ErrNameTaken, ErrNoCluster,
-// *LimitError, *InvalidError; ErrClosed if it was closed meanwhile. Where the limit
-// is one of engines, the session is left closed.
+// *LimitError, *DrainError, *InvalidError; ErrClosed if it was closed meanwhile. Where
+// its engine may not be launched, the session is left closed.
 func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
 	if err != nil {
@@ -77,6 +77,9 @@ func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Sessi
 		return Session{}, err
 	}
 	if err := r.Options.validate(cluster); err != nil {
+		return Session{}, err
+	}
+	if err := m.Waker.takes(ctx, cluster); err != nil {
 		return Session{}, err
 	}
 	s, err = m.record(ctx, a, r, cluster)
@@ -144,7 +147,7 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 // isRefusal says that an engine may not be launched now, though it could be.
 func isRefusal(err error) bool {
 	var limit *LimitError
-	return errors.As(err, &limit)
+	return errors.As(err, &limit) || errors.Is(err, ErrDraining)
 }
 
 // withdraw closes a new session that may not have an engine, so that its name is free

@@ -65,6 +65,8 @@ type ManagerConfig struct {
 	ReleaseTimeout time.Duration
 	// TokenLifetime is the life of a token for which none was asked. 0 = 1 h.
 	TokenLifetime time.Duration
+	// Operators are those who may drain and resume clusters; empty = nobody.
+	Operators []Operator
 	// MaxTokenLifetime is the longest one may ask for; the issuer must allow it.
 	// 0 = 24 h.
 	MaxTokenLifetime time.Duration
@@ -85,6 +87,7 @@ type Manager struct {
 	ManagerConfig
 	audit  *zap.Logger
 	closed *backlog
+	reach  reach
 }
 
 // NewManager checks c and starts nothing. Call Run, or no engine hears of a close.

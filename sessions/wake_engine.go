@@ -103,6 +103,9 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 	if in, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1); !errors.Is(err, ErrEngineDown) {
 		return in, err
 	}
+	if err := w.takes(ctx, c); err != nil {
+		return Instance{}, err
+	}
 	p.stage(ctx, "starting the engine")
 	spec := LaunchSpec{Cluster: c.Name, Session: s.ID, Generation: s.Generation + 1, KeepFor: keepFor(s, c)}
 	if c.Isolation == IsolateNone {

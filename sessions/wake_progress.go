@@ -68,7 +68,10 @@ func wakeReason(err error) string {
 	var cluster *ClusterError
 	var setup *SetupError
 	var limit *LimitError
+	var drain *DrainError
 	switch {
+	case errors.As(err, &drain):
+		return drain.Error()
 	case errors.As(err, &limit):
 		return fmt.Sprintf("the limit %s (%d) is reached", limit.Limit, limit.Max)
 	case errors.As(err, &setup):

@@ -32,6 +32,14 @@ func relayLimits(c *configs.Config) relay.Limits {
 	}
 }
 
+func operators(list []configs.Operator) []sessions.Operator {
+	out := make([]sessions.Operator, len(list))
+	for i, o := range list {
+		out[i] = sessions.Operator{Org: o.Organisation, Subject: o.Subject}
+	}
+	return out
+}
+
 func quotas(l configs.Limits) proxy.Quotas {
 	return proxy.Quotas{
 		Token:     proxy.Quota{Streams: l.TokenStreams, Requests: l.TokenRequests},

@@ -35,6 +35,8 @@
 //	sconce:looks                 zset    sessions by when they are to be looked Never; a member goes when it needs no look.
 //	                                     at next, ms.
 //	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
+//	sconce:drains                hash    cluster -> since when, ms, and why it takes    Never; a field goes with the resume.
+//	                                     nothing new, in JSON; drains.go.
 //	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
 //	sconce:audit                 stream  every decision, audit.go.               Cut to some 100,000 entries.
 //	sconce:k:{<key id>}          hash    an API key: whom it speaks for, its     Expires 30 days after the key does.

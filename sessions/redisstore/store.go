@@ -110,6 +110,7 @@ var (
 	_ sessions.Deadlines  = (*Store)(nil)
 	_ sessions.AuditStore = (*Store)(nil)
 
+	_ sessions.DrainStore   = (*Store)(nil)
 	_ sessions.JournalStore = (*Store)(nil)
 	_ sessions.CarriedStore = (*Store)(nil)
 	_ sessions.KeyStore     = (*Store)(nil)

@@ -79,6 +79,7 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"EngineLease":            testEngineLease,
 		"DropEngine":             testDropEngine,
 		"EngineRace":             testEngineRace,
+		"Drains":                 testDrains,
 		"Places":                 testPlaces,
 		"PlacesEnd":              testPlacesEnd,
 		"PlaceRace":              testPlaceRace,
