@@ -81,13 +81,13 @@ func testPlaces(t *testing.T, s *suite) {
 // nothing, and with its lease where whoever held it died. The place of the next
 // engine by the same key stays.
 func testPlacesEnd(t *testing.T, s *suite) {
-	left, ended, failed, crashed := s.takes(t, "ann"), s.takes(t, "ann"), s.takes(t, "ann"), placed{}
+	left, ended, failed := s.takes(t, "ann"), s.takes(t, "ann"), s.takes(t, "ann")
 	s.putUp(t, left)
 	in := s.putUp(t, ended)
 	s.isFull(t, "ann", sessions.LimitEnginesPerOwner, MaxOwnedEngines)
 
 	must(t, s.FreePlace(t.Context(), failed.key, failed.place))
-	crashed = s.takes(t, "ann")
+	crashed := s.takes(t, "ann")
 	s.isFull(t, "ann", sessions.LimitEnginesPerOwner, MaxOwnedEngines)
 
 	if stop, err := s.LeaveEngine(t.Context(), left.key, left.member, 1); err != nil || stop == nil {
