@@ -108,8 +108,19 @@ type Auth struct {
 	TokenLifetime time.Duration `yaml:"token_lifetime"`
 	// MaxTokenLifetime is the longest life that may be asked for.
 	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`
+	// Operators are those who may drain and resume clusters; empty = nobody. From the
+	// file alone.
+	Operators []Operator `yaml:"operators"`
 	// OIDC are the outside issuers whose tokens are believed; from the file alone.
 	OIDC []OIDC `yaml:"oidc"`
+}
+
+// Operator is who may drain and resume clusters.
+type Operator struct {
+	// Organisation is required.
+	Organisation string `yaml:"organisation"`
+	// Subject is one of it; "" = each of its administrators.
+	Subject string `yaml:"subject"`
 }
 
 // Cluster is one Spark Connect server, or what starts some.

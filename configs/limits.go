@@ -14,6 +14,10 @@ type Limits struct {
 	// SessionsPerOwner and SessionsPerOrg bound sessions that are not closed; 0 = no limit.
 	SessionsPerOwner int `yaml:"sessions_per_owner"`
 	SessionsPerOrg   int `yaml:"sessions_per_org"`
+	// EnginesPerOwner and EnginesPerOrg bound engines that are up for one session, of
+	// clusters that Sconce launches; 0 = no limit.
+	EnginesPerOwner int `yaml:"engines_per_owner"`
+	EnginesPerOrg   int `yaml:"engines_per_org"`
 	// TokensPerSession bounds the tokens of a session that are good.
 	TokensPerSession int `yaml:"tokens_per_session"`
 	// Connections and ConnectionsPerIP bound open client connections; 0 = no limit.
@@ -108,7 +112,7 @@ func defaultLimits() Limits {
 var switchable = []string{
 	"connections", "connections_per_ip", "token_streams", "session_streams", "owner_streams", "process_streams",
 	"token_requests", "session_requests", "owner_requests", "process_requests", "session_artifacts",
-	"sessions_per_owner", "sessions_per_org",
+	"sessions_per_owner", "sessions_per_org", "engines_per_owner", "engines_per_org",
 }
 
 // limits checks Limits. Every field but those that may be zero is above it.

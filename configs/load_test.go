@@ -211,6 +211,7 @@ func TestLoadRefuses(t *testing.T) {
 		"a limit out of bounds":                 {"limits: {header_bytes: 1KiB}", "limits.header_bytes: 1KiB: write a number from 4KiB to 16MiB"},
 		"more held than the window":             {"limits: {stream_window: 64KiB}", "limits.held: 256KiB: write a number from 1KiB to 64KiB"},
 		"an anchor":                             {"listen: &a b:1", "listen: write one plain value"},
+		"operators of no organisation":          {`auth: {operators: [{organisation: o}, {subject: ann}]}`, "auth.operators[1].organisation: missing"},
 		"an outside issuer that is ours":        {"auth: {oidc: [{issuer: sconce, audience: a, organisation: o}]}", "auth.oidc[0].issuer: \"sconce\" is auth.issuer"},
 		"an outside issuer twice":               {"auth:\n  oidc:\n  - {issuer: https://a, audience: a, organisation: o}\n  - {issuer: https://a, audience: b, organisation: o}", "is already auth.oidc[0]"},
 		"an outside issuer in plaintext":        {`auth: {oidc: [{issuer: "http://a", audience: a, organisation: o}]}`, "http only for an issuer on this machine"},

@@ -98,6 +98,11 @@ func (l *loader) auth() {
 	for i, f := range a.KeyFiles {
 		l.readable(fmt.Sprintf("auth.key_files[%d]", i), f)
 	}
+	for i, o := range a.Operators {
+		if o.Organisation == "" {
+			l.fault(l.written(fmt.Sprintf("auth.operators[%d]", i), "organisation"), "missing: write the organisation whose administrators, or whose subject, may drain clusters")
+		}
+	}
 	l.positive("auth.token_lifetime", a.TokenLifetime)
 	if a.MaxTokenLifetime < a.TokenLifetime && !l.faulty("auth.max_token_lifetime") {
 		l.fault("auth.max_token_lifetime", "%s is shorter than auth.token_lifetime (%s): write at least that", a.MaxTokenLifetime, a.TokenLifetime)

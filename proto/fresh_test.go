@@ -16,6 +16,7 @@ import (
 func TestGeneratedGoIsFresh(t *testing.T) {
 	generated := map[string]protoreflect.FileDescriptor{
 		"sconce/v1/sessions.proto": sconcev1.File_sconce_v1_sessions_proto,
+		"sconce/v1/clusters.proto": sconcev1.File_sconce_v1_clusters_proto,
 		"sconce/v1/keys.proto":     sconcev1.File_sconce_v1_keys_proto,
 		"spark/connect/base.proto": connect.File_spark_connect_base_proto,
 	}

@@ -139,7 +139,7 @@ func TestEveryCallHasAPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(rules), "\n")
-	for _, file := range []protoreflect.FileDescriptor{sconcev1.File_sconce_v1_sessions_proto, sconcev1.File_sconce_v1_keys_proto} {
+	for _, file := range []protoreflect.FileDescriptor{sconcev1.File_sconce_v1_sessions_proto, sconcev1.File_sconce_v1_keys_proto, sconcev1.File_sconce_v1_clusters_proto} {
 		services := file.Services()
 		for i := range services.Len() {
 			methods := services.Get(i).Methods()

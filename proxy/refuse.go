@@ -66,7 +66,13 @@ func refuseRoute(err error, session string) (r Refusal, ok bool) {
 	var launch *sessions.LaunchError
 	var cluster *sessions.ClusterError
 	var setup *sessions.SetupError
+	var limit *sessions.LimitError
+	var drain *sessions.DrainError
 	switch {
+	case errors.As(err, &limit):
+		return limitReached(limit), true
+	case errors.As(err, &drain):
+		return refuseWakeDraining.With("session", session, "cluster", drain.Cluster, "why", drainReason(drain)), true
 	case errors.As(err, &cluster):
 		return refuseSessionStart.With("session", session, "why", cluster.Reason).WithLog(cluster.Log), true
 	case errors.As(err, &launch):
@@ -95,6 +101,21 @@ func refuseRoute(err error, session string) (r Refusal, ok bool) {
 		return refuseSessionPending.With("session", session), true
 	}
 	return Refusal{}, false
+}
+
+// limitReached names the limit, in the details too.
+func limitReached(e *sessions.LimitError) Refusal {
+	r := refuseLimit.With("limit", e.Limit, "max", strconv.Itoa(e.Max))
+	r.Limit = "limits." + e.Limit
+	return r
+}
+
+// drainReason is what the operator gave as the reason.
+func drainReason(e *sessions.DrainError) string {
+	if e.Reason == "" {
+		return "no reason is given"
+	}
+	return e.Reason
 }
 
 // failure is the reason of a failed session, for its owner.
@@ -151,9 +172,12 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	var failed *sessions.FailedError
 	var setup *sessions.SetupError
 	var limit *sessions.LimitError
+	var drain *sessions.DrainError
 	switch {
 	case errors.As(err, &limit):
-		return refuseLimit.With("limit", limit.Limit, "max", strconv.Itoa(limit.Max)), true
+		return limitReached(limit), true
+	case errors.As(err, &drain):
+		return refuseClusterDraining.With("cluster", drain.Cluster, "why", drainReason(drain)), true
 	case errors.As(err, &setup):
 		return refuseSetup.With("session", string(setup.Session), "cluster", setup.Cluster, "what", setup.What, "why", setup.Problem), true
 	case errors.As(err, &invalid):

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -28,6 +29,8 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 		{cluster, "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
 		{sessions.ErrClusterNotActive, "SESSION_FAILED", codes.FailedPrecondition},
 		{errors.Join(cluster, sessions.ErrUnavailable), "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
+		{&sessions.LimitError{Limit: sessions.LimitEnginesPerOrg, Max: 3}, "LIMIT_REACHED", codes.ResourceExhausted},
+		{&sessions.DrainError{Cluster: "lake"}, "CLUSTER_DRAINING", codes.FailedPrecondition},
 		{sessions.ErrNameTaken, "NAME_TAKEN", codes.AlreadyExists},
 		{sessions.ErrConflict, "CONFLICT", codes.Aborted},
 		{sessions.ErrClosed, "CLOSED", codes.FailedPrecondition},
@@ -41,5 +44,29 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 				t.Errorf("%q is not filled in", r.Message)
 			}
 		})
+	}
+}
+
+// A held query that may not have an engine is told by which limit, and clients do not
+// ask again by themselves.
+func TestEngineLimitIsTold(t *testing.T) {
+	err := fmt.Errorf("wake: %w", &sessions.LimitError{Limit: sessions.LimitEnginesPerOwner, Max: 3})
+	r, ok := refuseRoute(err, "s-1")
+	if want := "the limit engines_per_owner (3) is reached: "; !ok || !strings.HasPrefix(r.Message, want) {
+		t.Errorf("%v %q", ok, r.Message)
+	}
+	info, retry := detailsOf(t, statusOf(t, r.Reply()))
+	if info.GetReason() != "LIMIT_REACHED" || info.GetMetadata()["limit"] != "limits.engines_per_owner" || retry != nil {
+		t.Errorf("details %v, %v", info, retry)
+	}
+}
+
+// A drain may last for days: the client of a held query is told so, and not to wait.
+func TestDrainIsTold(t *testing.T) {
+	for reason, want := range map[string]string{"new disks": "is draining (new disks) and", "": "is draining (no reason is given) and"} {
+		r, ok := refuseRoute(fmt.Errorf("wake: %w", &sessions.DrainError{Cluster: "lake", Reason: reason}), "s-1")
+		if !ok || r.Reason != "SESSION_CLUSTER_DRAINING" || r.RetryAfter != 0 || !strings.Contains(r.Message, "session s-1 cannot wake, since its cluster lake "+want) {
+			t.Errorf("%v %s: %q", ok, r.Reason, r.Message)
+		}
 	}
 }

@@ -102,6 +102,9 @@ var (
 		Message: "session {session} failed ({why}): close it and create a new one, " + anew})
 	refuseSessionStart = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_START_FAILED", HTTP: 400,
 		Message: "session {session} cannot start ({why}): run `sconce session describe {session}`, then the query again{log}"})
+	refuseWakeDraining = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_CLUSTER_DRAINING", HTTP: 400,
+		Message: "session {session} cannot wake, since its cluster {cluster} is draining ({why}) and starts no engine: " +
+			"create a session on another one, `sconce cluster list` names them, or run the query again once this one is active"})
 	refuseSetup = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_SETUP", HTTP: 400,
 		Message: "cluster {cluster} does not take {what} of session {session} ({why}): close it and create a new one, " + anew})
 	refuseStateLost = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_STATE_LOST", HTTP: 400,
@@ -198,22 +201,25 @@ var (
 	refuseNotFound = row(Refusal{Code: codes.NotFound, Reason: "NOT_FOUND", HTTP: 404,
 		Message: "no such session, or it is not yours: run `sconce session list`"})
 	refuseNotAllowed = row(Refusal{Code: codes.PermissionDenied, Reason: "NOT_ALLOWED", HTTP: 403,
-		Message: "your token does not allow this: ask an administrator of your organisation"})
+		Message: "your token does not allow this: ask an administrator of your organisation, or for clusters your operator"})
 	refuseNameTaken = row(Refusal{Code: codes.AlreadyExists, Reason: "NAME_TAKEN", HTTP: 409,
 		Message: "one of your sessions has this name already, and a failed one keeps it until it is closed: " +
 			"choose another name, or run `sconce session close` on that session first"})
 	refuseClosed = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLOSED", HTTP: 400,
 		Message: "this session is closed, and a closed session never reopens: run `sconce session create`"})
 	refuseNoCluster = row(Refusal{Code: codes.InvalidArgument, Reason: "CLUSTER_UNKNOWN", HTTP: 400,
-		Message: "no cluster of this name is configured: ask your operator for the names"})
+		Message: "no cluster of this name is configured: run `sconce cluster list` for the names"})
+	refuseClusterDraining = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_DRAINING", HTTP: 400,
+		Message: "cluster {cluster} is draining ({why}) and takes no new session: " +
+			"create it on another one, `sconce cluster list` names them, or wait until an operator resumes this one"})
 	refuseClusterInactive = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_NOT_ACTIVE", HTTP: 400,
 		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: close it and create a new one, " + anew +
 			"; operators, check that the cluster runs{log}"})
 	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
 		Message: "the session has no such token, and none was revoked: run `sconce token list <session>`"})
 	refuseLimit = row(Refusal{Code: codes.ResourceExhausted, Reason: "LIMIT_REACHED", HTTP: 429,
-		Message: "the limit {limit} ({max}) is reached: close a session that is not needed with `sconce session close`, " +
-			"or ask your operator to raise limits.{limit}"})
+		Message: "the limit {limit} ({max}) is reached: close a session that is not needed with `sconce session close` " +
+			"(for engines an active one; an idle one has none), or ask your operator to raise limits.{limit}"})
 	refuseTokens = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_EXHAUSTED", HTTP: 429,
 		Message: "the session has as many open tokens as one may have, limits.tokens_per_session: use one of them, or run `sconce token revoke <session>`"})
 	refuseKeys = row(Refusal{Code: codes.ResourceExhausted, Reason: "KEYS_EXHAUSTED", HTTP: 429,
@@ -250,13 +256,13 @@ func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refuseHeaders, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseIssuerAway, refuseDenied,
-		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseSetup, refuseStateLost, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
+		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseWakeDraining, refuseSetup, refuseStateLost, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseStreams, refuseRate, refuseArtifacts,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
-		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
+		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterDraining, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
 		refusePath, refusePathVerb, refuseNotJSON, refuseJSON, refuseBodySize, refuseBodySlow,
 	}

@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,6 +25,7 @@ func (m *Manager) checkAndAudit(ctx context.Context, a Actor, action Action, id 
 }
 
 func (m *Manager) check(ctx context.Context, a Actor, action Action, id ID) (Session, error) {
+	a.Operator = slices.ContainsFunc(m.Operators, func(o Operator) bool { return o.is(a) })
 	if id == "" {
 		if !a.May(action) {
 			return Session{}, ErrDenied
@@ -48,6 +50,7 @@ type AuditEntry struct {
 	Admin      bool
 	Action     Action
 	Session    ID     // "" = none, or not known
+	Cluster    string // "" = none, or not known
 	TokenIDs   string // of the tokens that were issued or revoked, a space between
 	Source     string // address of the caller; "" = not known
 	Outcome    string // done, denied or failed
@@ -67,6 +70,7 @@ type entryOfAudit struct {
 	actor   Actor
 	action  Action
 	session ID     // "" until it is known
+	cluster string // "" = none
 	token   string // the ids of the tokens that were issued or revoked, "" = none
 	key     string // the id of the API key that was made or is to be revoked, "" = none
 }
@@ -83,7 +87,7 @@ func (e *entryOfAudit) end(err error) {
 	if e.trail != nil {
 		e.trail.Add(AuditEntry{
 			At: e.now(), Actor: e.actor.Subject, Org: e.actor.Org, Admin: e.actor.Admin, Action: e.action, Session: e.session,
-			TokenIDs: e.token, Source: e.actor.Source, Outcome: outcome, Reason: reason, RequestID: e.actor.RequestID,
+			Cluster: e.cluster, TokenIDs: e.token, Source: e.actor.Source, Outcome: outcome, Reason: reason, RequestID: e.actor.RequestID,
 		})
 	}
 	fields := []zap.Field{
@@ -93,6 +97,9 @@ func (e *entryOfAudit) end(err error) {
 	}
 	if e.actor.Via != "" {
 		fields = append(fields, zap.String("via", e.actor.Via))
+	}
+	if e.cluster != "" {
+		fields = append(fields, zap.String("cluster", e.cluster))
 	}
 	if e.key != "" {
 		fields = append(fields, zap.String("key_id", e.key))

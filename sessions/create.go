@@ -63,7 +63,8 @@ func madeOf(s, others string) bool {
 // active. Where the cluster does not answer within ProbeTimeout, or does not take
 // what the session chose, the session is left failed, with the reason, and the
 // error is a *ClusterError or a *SetupError. ErrNameTaken, ErrNoCluster,
-// *LimitError, *InvalidError; ErrClosed if it was closed meanwhile.
+// *LimitError, *DrainError, *InvalidError; ErrClosed if it was closed meanwhile. Where
+// its engine may not be launched, the session is left closed.
 func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
 	if err != nil {
@@ -78,6 +79,9 @@ func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Sessi
 		return Session{}, err
 	}
 	if err := r.Options.validate(cluster); err != nil {
+		return Session{}, err
+	}
+	if err := m.Waker.takes(ctx, cluster); err != nil {
 		return Session{}, err
 	}
 	s, err = m.record(ctx, a, r, cluster)
@@ -122,6 +126,9 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 	if err == nil || errors.Is(err, ErrConflict) {
 		return m.reread(ctx, s)
 	}
+	if isRefusal(err) {
+		return m.withdraw(ctx, s, err)
+	}
 	if !isFailure(err) {
 		return s, err
 	}
@@ -141,6 +148,27 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 		return s, terr
 	}
 	return now, err
+}
+
+// isRefusal says that an engine may not be launched now, though it could be.
+func isRefusal(err error) bool {
+	var limit *LimitError
+	return errors.As(err, &limit) || errors.Is(err, ErrDraining)
+}
+
+// withdraw closes a new session that may not have an engine, so that its name is free
+// for another try.
+func (m *Manager) withdraw(ctx context.Context, s Session, why error) (Session, error) {
+	closed, err := m.Store.Transition(ctx, s.ID, Transition{
+		From: Pending, Generation: s.Generation, To: Closed, Reason: wakeReason(why), At: m.Now(),
+	})
+	if errors.Is(err, ErrConflict) { // the same request, sent twice at once
+		return m.reread(ctx, s)
+	}
+	if err != nil && !errors.Is(err, ErrClosed) {
+		return s, errors.Join(why, err)
+	}
+	return closed, why
 }
 
 // clusterError says to the owner why an engine or a cluster could not be had.

@@ -170,3 +170,32 @@ func TestCreateRefuses(t *testing.T) {
 		t.Errorf("made %+v", s)
 	}
 }
+
+// A session that may not have an engine is not left behind: its name and the request's
+// next try are free.
+func TestCreatePastTheEngineLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cs, err := sessions.NewClusters([]sessions.Cluster{{Name: "c", Launcher: newLauncher()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newManagerOn(t, cs)
+		m.memory.LimitEngines(1, 0)
+		first := m.create(t, ann, "one")
+		var reached *sessions.LimitError
+		s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "two"})
+		if !errors.As(err, &reached) || reached.Limit != sessions.LimitEnginesPerOwner || s.State != sessions.Closed || s.Reason != "the limit engines_per_owner (1) is reached" {
+			t.Errorf("made %+v, %v", s, err)
+		}
+		m.create(t, bob, "two") // whose limit is his own
+		if _, err := m.Close(t.Context(), ann, first.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.memory.LeaveEngine(t.Context(), sessions.EngineKey("session:"+string(first.ID)), first.ID, 1); err != nil {
+			t.Fatal(err)
+		}
+		if s := m.create(t, ann, "two"); s.State != sessions.Active {
+			t.Errorf("made %+v", s)
+		}
+	})
+}

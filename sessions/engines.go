@@ -23,9 +23,20 @@ type EngineRecord struct {
 	Key     EngineKey
 	Cluster string
 	Instance
+	// Place is whose limits it counts in; the zero value is nobody's.
+	Place Place
 	// Members are the sessions that run on it, and the generation each had, or was
 	// about to have, when it joined. An engine without members is to be stopped.
 	Members map[ID]uint64
+}
+
+// Place is an engine's share of what its owner and its organisation may have up. It
+// was taken by who launched the engine, under the engine's lease.
+type Place struct {
+	Org, Owner string
+	// Lease is the token of that lease: an engine of the same key that comes later
+	// has a place of its own.
+	Lease string
 }
 
 // EngineStore is the part of the registry that knows engines. Every method may also
@@ -37,6 +48,13 @@ type EngineStore interface {
 	// JoinEngine makes a session a member of the engine that is up. One that is a
 	// member with a higher generation stays so. ErrEngineDown.
 	JoinEngine(ctx context.Context, key EngineKey, id ID, generation uint64) (Instance, error)
+	// TakePlace takes a place for an engine that is about to be launched by who holds
+	// its lease. *LimitError, which no number of launches at once gets past. The place
+	// ends with FreePlace, with the engine that PutEngine records with it, or else
+	// with the lease.
+	TakePlace(ctx context.Context, key EngineKey, p Place) error
+	// FreePlace ends a place of which no engine came.
+	FreePlace(ctx context.Context, key EngineKey, p Place) error
 	// PutEngine records an engine as up, with one member. ErrLeaseLost where the
 	// lease is not held by that token, ErrConflict where one is up already.
 	PutEngine(ctx context.Context, e EngineRecord, lease string) error
@@ -85,6 +103,9 @@ type UseStore interface {
 	// Touch notes that sessions are in use now. Those that are gone or closed are
 	// left out.
 	Touch(ctx context.Context, uses []Use) error
+	// Running is how many operations of a session are not over, of those that Touch
+	// told of.
+	Running(ctx context.Context, id ID) (int, error)
 	// Clock is what time it is for the registry.
 	Clock(ctx context.Context) (time.Time, error)
 	// Schedule has a session looked at, at that time; a later call replaces the

@@ -36,8 +36,8 @@ var (
 	ErrUnknownToken = errors.New("no such token")
 	// ErrTooManyTokens: the session has as many open tokens as one may have.
 	ErrTooManyTokens = errors.New("too many tokens for one session")
-	// ErrTooManySessions: the owner or the organisation has as many open sessions
-	// as one may have. See LimitError.
+	// ErrTooManySessions: the owner or the organisation has as many open sessions, or
+	// engines that are up, as one may have. See LimitError.
 	ErrTooManySessions = errors.New("too many sessions")
 	// ErrUnknownKey: there is no such API key, or its secret is another. The
 	// outside learns the two apart no more than from ErrDenied.
@@ -81,7 +81,7 @@ func (e *ClusterError) Is(target error) bool { return target == ErrClusterNotAct
 
 // LimitError says which limit was reached. It is an ErrTooManySessions.
 type LimitError struct {
-	// Limit is its name in the configuration, "sessions_per_owner".
+	// Limit is its name in the configuration, such as "sessions_per_owner".
 	Limit string
 	Max   int
 }
@@ -89,10 +89,13 @@ type LimitError struct {
 func (e *LimitError) Error() string        { return fmt.Sprintf("limit %s is reached: %d", e.Limit, e.Max) }
 func (e *LimitError) Is(target error) bool { return target == ErrTooManySessions }
 
-// The limits of sessions, as the configuration names them.
+// The limits of sessions, and of engines that are up for one session, as the
+// configuration names them.
 const (
-	LimitPerOwner = "sessions_per_owner"
-	LimitPerOrg   = "sessions_per_org"
+	LimitPerOwner        = "sessions_per_owner"
+	LimitPerOrg          = "sessions_per_org"
+	LimitEnginesPerOwner = "engines_per_owner"
+	LimitEnginesPerOrg   = "engines_per_org"
 )
 
 // SetupError says what of a session's choice its engine does not take.

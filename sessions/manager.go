@@ -18,6 +18,9 @@ type Engine interface {
 	// Probe asks once whether the cluster answers. ErrRefused where asking again
 	// would not help.
 	Probe(ctx context.Context, c *Cluster) error
+	// Version asks the engine which Spark it is, in a Spark session of its own that
+	// is released afterwards.
+	Version(ctx context.Context, c *Cluster) (string, error)
 	// Prepare brings a Spark session that is new to the engine to what s chose.
 	// *SetupError where it can't be; ErrRefused, ErrEngineAway.
 	Prepare(ctx context.Context, c *Cluster, s Session, spark SparkID) error
@@ -62,6 +65,8 @@ type ManagerConfig struct {
 	ReleaseTimeout time.Duration
 	// TokenLifetime is the life of a token for which none was asked. 0 = 1 h.
 	TokenLifetime time.Duration
+	// Operators are those who may drain and resume clusters; empty = nobody.
+	Operators []Operator
 	// MaxTokenLifetime is the longest one may ask for; the issuer must allow it.
 	// 0 = 24 h.
 	MaxTokenLifetime time.Duration
@@ -82,6 +87,7 @@ type Manager struct {
 	ManagerConfig
 	audit  *zap.Logger
 	closed *backlog
+	reach  reach
 }
 
 // NewManager checks c and starts nothing. Call Run, or no engine hears of a close.

@@ -35,6 +35,8 @@ type engine struct {
 	releases int
 	released []string
 	prepared []string
+	asked    []string // addresses at which Version was
+	version  string
 	setup    error // the answer to Prepare
 	hang     bool  // releases have no answer
 }
@@ -44,6 +46,13 @@ func (e *engine) Probe(context.Context, *sessions.Cluster) error {
 	defer e.mu.Unlock()
 	e.probes++
 	return e.answer
+}
+
+func (e *engine) Version(_ context.Context, c *sessions.Cluster) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.asked = append(e.asked, c.Address)
+	return e.version, e.answer
 }
 
 func (e *engine) Prepare(_ context.Context, c *sessions.Cluster, s sessions.Session, spark sessions.SparkID) error {
@@ -86,6 +95,12 @@ type managerTest struct {
 
 func newManager(t *testing.T) *managerTest {
 	t.Helper()
+	return newManagerOn(t, clusters(t))
+}
+
+// newManagerOn is newManager with clusters of the test's own.
+func newManagerOn(t *testing.T, cs sessions.Clusters) *managerTest {
+	t.Helper()
 	key, err := auth.GenerateSigningKey("ES256")
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +119,6 @@ func newManager(t *testing.T) *managerTest {
 	}
 	core, log := observer.New(zap.DebugLevel)
 	m.log = log
-	cs := clusters(t)
 	waker, err := sessions.NewWaker(sessions.WakerConfig{Store: m.memory, Engine: m.engine, Clusters: cs, Logger: zap.New(core)})
 	if err != nil {
 		t.Fatal(err)

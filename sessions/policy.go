@@ -6,6 +6,9 @@ type Actor struct {
 	Subject, Org string
 	// Admin: an administrator of Org, and of no other.
 	Admin bool
+	// Operator may drain and resume clusters. The Manager knows who is one: whatever
+	// a caller writes here is overwritten.
+	Operator bool
 	// Via is what said so, for the log: "" = a control token of our own, else the
 	// issuer of an outside token, or "key:" and the id of an API key.
 	Via string
@@ -32,6 +35,11 @@ const (
 	ActionListKeys    Action = "key.list"
 	ActionListOrgKeys Action = "key.list_organisation"
 	ActionRevokeKey   Action = "key.revoke"
+
+	ActionListClusters    Action = "cluster.list"
+	ActionDescribeCluster Action = "cluster.describe"
+	ActionDrainCluster    Action = "cluster.drain"
+	ActionResumeCluster   Action = "cluster.resume"
 )
 
 // Known says whether the actor is somebody.
@@ -40,8 +48,10 @@ func (a Actor) Known() bool { return a.Subject != "" && a.Org != "" }
 // May decides whether the actor may do what touches no one session.
 func (a Actor) May(action Action) bool {
 	switch action {
-	case ActionCreate, ActionList, ActionListKeys:
+	case ActionCreate, ActionList, ActionListKeys, ActionListClusters, ActionDescribeCluster:
 		return a.Known()
+	case ActionDrainCluster, ActionResumeCluster:
+		return a.Known() && a.Operator
 	case ActionListOrg, ActionListOrgKeys, ActionCreateKey:
 		return a.Known() && a.Admin
 	}

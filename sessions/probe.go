@@ -43,7 +43,8 @@ func (e EngineClient) Probe(ctx context.Context, c *Cluster) error {
 	health, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 	switch {
 	case status.Code(err) == codes.Unimplemented:
-		return probeVersion(ctx, c, conn)
+		_, err := askVersion(ctx, c, conn)
+		return err
 	case err != nil:
 		return probeError(c, err)
 	case health.GetStatus() != healthpb.HealthCheckResponse_SERVING:
@@ -52,21 +53,31 @@ func (e EngineClient) Probe(ctx context.Context, c *Cluster) error {
 	return nil
 }
 
-// probeVersion is the question that every Apache Spark answers. The session id is
+// Version implements Engine.
+func (e EngineClient) Version(ctx context.Context, c *Cluster) (string, error) {
+	conn, err := e.connect(c)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	return askVersion(withToken(ctx, c), c, conn)
+}
+
+// askVersion is the question that every Apache Spark answers. The session id is
 // fresh: a probe must not touch a user's session.
-func probeVersion(ctx context.Context, c *Cluster, conn *grpc.ClientConn) error {
+func askVersion(ctx context.Context, c *Cluster, conn *grpc.ClientConn) (string, error) {
 	spark := connect.NewSparkConnectServiceClient(conn)
 	id, user := uuid.NewString(), &connect.UserContext{UserId: probeUser}
-	_, err := spark.AnalyzePlan(ctx, &connect.AnalyzePlanRequest{
+	answer, err := spark.AnalyzePlan(ctx, &connect.AnalyzePlanRequest{
 		SessionId: id, UserContext: user,
 		Analyze: &connect.AnalyzePlanRequest_SparkVersion_{SparkVersion: &connect.AnalyzePlanRequest_SparkVersion{}},
 	})
 	if err != nil {
-		return probeError(c, err)
+		return "", probeError(c, err)
 	}
 	// The engine forgets it by itself in the end, should this fail.
 	_, _ = spark.ReleaseSession(ctx, &connect.ReleaseSessionRequest{SessionId: id, UserContext: user})
-	return nil
+	return answer.GetSparkVersion().GetVersion(), nil
 }
 
 func probeError(c *Cluster, err error) error {

@@ -54,7 +54,9 @@ func (s *sparkServer) AnalyzePlan(_ context.Context, r *connect.AnalyzePlanReque
 	if r.GetSparkVersion() == nil {
 		return nil, status.Error(codes.InvalidArgument, "not the version")
 	}
-	return &connect.AnalyzePlanResponse{SessionId: r.GetSessionId()}, s.version
+	return &connect.AnalyzePlanResponse{SessionId: r.GetSessionId(), Result: &connect.AnalyzePlanResponse_SparkVersion_{
+		SparkVersion: &connect.AnalyzePlanResponse_SparkVersion{Version: "4.1.0"},
+	}}, s.version
 }
 
 func (s *sparkServer) ReleaseSession(_ context.Context, r *connect.ReleaseSessionRequest) (*connect.ReleaseSessionResponse, error) {
@@ -152,6 +154,21 @@ func TestProbesUseFreshSessions(t *testing.T) {
 	}
 	if _, ok := sessions.ParseSparkID(server.asked[0]); !ok || server.asked[0] == server.asked[1] {
 		t.Errorf("probed in sessions %v", server.asked)
+	}
+}
+
+// The version is asked for whether the engine serves health or not, by the cluster's
+// token, and nothing of the question stays behind.
+func TestVersion(t *testing.T) {
+	server := &sparkServer{token: "secret", health: health.NewServer()}
+	cluster := server.start(t, insecure.NewCredentials())
+	got, err := sessions.EngineClient{}.Version(t.Context(), cluster)
+	if err != nil || got != "4.1.0" || !slices.Equal(server.released, []string{"sconce-probe " + server.asked[0]}) {
+		t.Errorf("version %q, %v; asked in session %v, released %v", got, err, server.asked, server.released)
+	}
+	cluster.Token = "guess"
+	if got, err := (sessions.EngineClient{}).Version(t.Context(), cluster); got != "" || !errors.Is(err, sessions.ErrRefused) {
+		t.Errorf("version %q, %v by a wrong token", got, err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type launcher struct {
 	takes time.Duration // a launch
 	fails error         // every launch
+	says  string        // the version that launches know
 
 	mu       sync.Mutex
 	running  map[string]sessions.Launched
@@ -33,7 +34,7 @@ func (l *launcher) Launch(ctx context.Context, spec sessions.LaunchSpec, stage f
 	stage("booting")
 	l.mu.Lock()
 	l.launches++
-	in := sessions.Instance{ID: fmt.Sprintf("engine-%d", l.launches), Address: fmt.Sprintf("127.0.0.1:%d", l.launches), StartedAt: time.Now()}
+	in := sessions.Instance{ID: fmt.Sprintf("engine-%d", l.launches), Address: fmt.Sprintf("127.0.0.1:%d", l.launches), Version: l.says, StartedAt: time.Now()}
 	fails, takes, launched := l.fails, l.takes, l.launched
 	if fails == nil {
 		l.running[in.ID] = sessions.Launched{Instance: in, Spec: spec}
@@ -104,6 +105,7 @@ type life struct {
 	t        *testing.T
 	memory   *storetest.Memory
 	launcher *launcher
+	engine   *engine
 	clusters sessions.Clusters
 	restored []sessions.Session
 	restore  error
@@ -116,7 +118,7 @@ const idleAfter = time.Minute
 // inLife runs f on a fake clock, with a cluster "c" of that isolation.
 func inLife(t *testing.T, isolation sessions.Isolation, f func(t *testing.T, l *life)) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &life{t: t, memory: storetest.NewMemory(), launcher: newLauncher()}
+		l := &life{t: t, memory: storetest.NewMemory(), launcher: newLauncher(), engine: &engine{}}
 		var err error
 		l.clusters, err = sessions.NewClusters([]sessions.Cluster{
 			{Name: "c", Launcher: l.launcher, Isolation: isolation},
@@ -133,7 +135,7 @@ func inLife(t *testing.T, isolation sessions.Isolation, f func(t *testing.T, l *
 func (l *life) replica() *gateway {
 	l.t.Helper()
 	waker, err := sessions.NewWaker(sessions.WakerConfig{
-		Store: l.memory, Engine: &engine{}, Clusters: l.clusters,
+		Store: l.memory, Engine: l.engine, Clusters: l.clusters,
 		Restore: func(_ context.Context, _ *sessions.Cluster, s sessions.Session) error {
 			if l.restores != nil {
 				l.restores()

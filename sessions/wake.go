@@ -17,6 +17,7 @@ import (
 type WakeStore interface {
 	EngineStore
 	UseStore
+	DrainStore
 	Get(ctx context.Context, ids ...ID) ([]Session, error)
 	Transition(ctx context.Context, id ID, t Transition) (Session, error)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -119,27 +121,78 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 	if in, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1); !errors.Is(err, ErrEngineDown) {
 		return in, err
 	}
+	if err := w.takes(ctx, c); err != nil {
+		return Instance{}, err
+	}
 	p.stage(ctx, "starting the engine")
 	spec := LaunchSpec{Cluster: c.Name, Session: s.ID, Generation: s.Generation + 1, KeepFor: keepFor(s, c)}
 	if c.Isolation == IsolateNone {
 		spec.Session = ""
 	}
+	record := EngineRecord{Key: key, Cluster: c.Name, Members: map[ID]uint64{s.ID: s.Generation + 1}}
+	if c.Isolation != IsolateNone {
+		record.Place = Place{Org: s.Org, Owner: s.Owner, Lease: token}
+		if err := w.Store.TakePlace(ctx, key, record.Place); err != nil {
+			return Instance{}, err
+		}
+	}
 	in, err := c.Launcher.Launch(ctx, spec, func(stage string) { p.stage(ctx, stage) })
 	if err != nil {
+		w.freePlace(record)
 		return Instance{}, err
 	}
 	failpoint.Hit("wake.launched")
-	err = w.Store.PutEngine(ctx, EngineRecord{
-		Key: key, Cluster: c.Name, Instance: in, Members: map[ID]uint64{s.ID: s.Generation + 1},
-	}, token)
-	if err != nil {
+	if in.Version == "" {
+		in.Version = w.version(ctx, c.at(&in))
+	}
+	record.Instance = in
+	if err = w.Store.PutEngine(ctx, record, token); err != nil {
 		w.stop(c, in)
+		w.freePlace(record)
 		return Instance{}, fmt.Errorf("record engine %s: %w", in.ID, err)
 	}
 	failpoint.Hit("wake.put")
 	w.Logger.Info("engine is up", zap.String("cluster", c.Name), zap.String("session", string(s.ID)), zap.String("engine", in.ID))
 	return in, nil
 }
+
+// freePlace gives back what an engine took that does not come.
+func (w *Waker) freePlace(e EngineRecord) {
+	if e.Place == (Place{}) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), leaveTimeout)
+	defer cancel()
+	if err := w.Store.FreePlace(ctx, e.Key, e.Place); err != nil {
+		w.Logger.Debug("place of an engine was not given back: it ends with the lease", zap.String("engine", string(e.Key)), zap.Error(err))
+	}
+}
+
+// versionTimeout is how long a new engine may take to say which Spark it is. No
+// session is kept waiting for longer by that.
+const versionTimeout = 5 * time.Second
+
+// version asks an engine which Spark it is; "" = it does not tell, which keeps
+// nobody from using it.
+func (w *Waker) version(ctx context.Context, engine *Cluster) string {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	text, err := w.Engine.Version(ctx, engine)
+	if err != nil {
+		w.Logger.Warn("engine does not say which Spark it is", zap.String("cluster", engine.Name), zap.Error(err))
+		return ""
+	}
+	// It is shown to people: no engine writes more there, nor over their terminal.
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text[:min(len(text), maxVersion)])
+}
+
+// maxVersion is how long a version may be, in bytes.
+const maxVersion = 64
 
 // KeepForEver is longer than any session: an engine that forgot one would not have
 // it back by that id.

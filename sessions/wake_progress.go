@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -67,7 +68,13 @@ func wakeReason(err error) string {
 	var launch *LaunchError
 	var cluster *ClusterError
 	var setup *SetupError
+	var limit *LimitError
+	var drain *DrainError
 	switch {
+	case errors.As(err, &drain):
+		return drain.Error()
+	case errors.As(err, &limit):
+		return fmt.Sprintf("the limit %s (%d) is reached", limit.Limit, limit.Max)
 	case errors.As(err, &setup):
 		return setup.What + " cannot be used: " + setup.Problem
 	case errors.As(err, &launch):

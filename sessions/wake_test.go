@@ -2,6 +2,7 @@ package sessions_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,6 +220,113 @@ func TestLaunchFails(t *testing.T) {
 		l.launcher.fails = nil
 		a.lookup(t, s.ID)
 		l.engines(2, 1)
+	})
+}
+
+// An engine whose launcher does not know its version is asked, once for each launch;
+// one that does not tell is used all the same.
+func TestEngineVersion(t *testing.T) {
+	inLife(t, sessions.IsolateNone, func(t *testing.T, l *life) {
+		l.engine.version = "4.1\x1b[2J" + strings.Repeat("0", 100)
+		a := l.replica()
+		a.lookup(t, l.pending("c").ID)
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		if v := l.get(s.ID).Engine.Version; !strings.HasPrefix(v, "4.1[2J00") || len(v) > 64 {
+			t.Errorf("version %q", v)
+		}
+		if !slices.Equal(l.engine.asked, []string{"127.0.0.1:1"}) {
+			t.Errorf("asked at %v", l.engine.asked)
+		}
+	})
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		l.engine.set(errors.New("no"))
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		l.launcher.says = "0.7.2"
+		known := l.pending("c")
+		a.lookup(t, known.ID)
+		if v, w := l.get(s.ID).Engine.Version, l.get(known.ID).Engine.Version; v != "" || w != "0.7.2" || len(l.engine.asked) != 1 {
+			t.Errorf("versions %q and %q, asked at %v", v, w, l.engine.asked)
+		}
+	})
+}
+
+// More engines than the limit are not up, on all replicas together: who comes too much
+// is told which limit it is, again as soon as they ask, and gets an engine once one
+// became idle.
+func TestEngineLimits(t *testing.T) {
+	for limit, most := range map[string][2]int{
+		sessions.LimitEnginesPerOwner: {2, 0}, sessions.LimitEnginesPerOrg: {0, 2},
+	} {
+		inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+			l.memory.LimitEngines(most[0], most[1])
+			replicas := []*gateway{l.replica(), l.replica()}
+			var refused atomic.Int32
+			var wg sync.WaitGroup
+			var late sessions.Session
+			for i := range 6 {
+				s := l.pending("c")
+				wg.Go(func() {
+					_, err := replicas[i%2].resolver.Lookup(t.Context(), s.ID)
+					var reached *sessions.LimitError
+					switch {
+					case errors.As(err, &reached) && reached.Limit == limit && reached.Max == 2:
+						l.mu.Lock()
+						defer l.mu.Unlock()
+						refused.Add(1)
+						late = s
+					case err != nil:
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if n := refused.Load(); n != 4 {
+				t.Errorf("%d were refused, want 4", n)
+			}
+			l.engines(2, 2)
+			l.state(late.ID, sessions.Pending)
+			if s := l.get(late.ID); s.WakeFailure != "the limit "+limit+" (2) is reached" {
+				t.Errorf("its record says %q", s.WakeFailure)
+			}
+			time.Sleep(idleAfter + 40*time.Second) // the two are idle, and their engines gone
+			l.engines(2, 0)
+			replicas[0].lookup(t, late.ID)
+			l.engines(3, 1)
+		})
+	}
+}
+
+// A launch that fails takes no place for good, and a shared engine takes none.
+func TestEngineLimitAfterFailures(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.memory.LimitEngines(1, 1)
+		a := l.replica()
+		l.launcher.fails = &sessions.LaunchError{Cluster: "c", Reason: "no memory"}
+		if _, err := a.resolver.Lookup(t.Context(), l.pending("c").ID); err == nil {
+			t.Error("it started")
+		}
+		l.launcher.fails, l.restore = nil, errors.New("no")
+		if _, err := a.resolver.Lookup(t.Context(), l.pending("c").ID); err == nil {
+			t.Error("it was restored")
+		}
+		l.restore = nil
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		l.launcher.kill("engine-3")
+		time.Sleep(4 * time.Second)
+		l.state(s.ID, sessions.Failed)
+		a.lookup(t, l.pending("c").ID)
+		l.engines(4, 1)
+	})
+	inLife(t, sessions.IsolateNone, func(t *testing.T, l *life) {
+		l.memory.LimitEngines(1, 1)
+		a := l.replica()
+		a.lookup(t, l.pending("c").ID)
+		a.lookup(t, l.pending("final").ID)
+		l.engines(2, 2)
 	})
 }
 

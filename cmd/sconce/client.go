@@ -66,6 +66,15 @@ func (c *client) doKeys(ctx context.Context, call func(context.Context, sconcev1
 	}))
 }
 
+// doClusters is do for calls about clusters.
+func (c *client) doClusters(ctx context.Context, call func(context.Context, sconcev1.ClusterServiceClient) error) error {
+	ctx, cancel := c.app.interruptible(ctx)
+	defer cancel()
+	return cause(ctx, c.connect(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return call(ctx, sconcev1.NewClusterServiceClient(conn))
+	}))
+}
+
 // call connects, calls, and words what went wrong.
 func (c *client) call(ctx context.Context, call func(context.Context, sconcev1.SessionServiceClient) error) error {
 	return c.connect(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {

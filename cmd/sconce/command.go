@@ -32,7 +32,7 @@ To use it:   sconce session create, then sconce token issue`,
 		return usageError{fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.serveCommand(), a.devCommand(), a.sessionCommand(), a.tokenCommand(), a.keyCommand(), a.versionCommand(), a.keepEngineCommand())
+	root.AddCommand(a.serveCommand(), a.devCommand(), a.sessionCommand(), a.tokenCommand(), a.keyCommand(), a.clusterCommand(), a.versionCommand(), a.keepEngineCommand())
 	return root
 }
 

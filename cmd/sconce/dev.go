@@ -144,6 +144,7 @@ func (d *development) prepare(ctx context.Context) (*configs.Config, error) {
 	cfg.Listen, cfg.Endpoint, cfg.Admin.Listen = d.flags.listen, d.endpoint, ""
 	cfg.TLS.Cert, cfg.TLS.Key = d.dir.path(stateCert), d.dir.path(stateKey)
 	cfg.Auth.SigningKey, cfg.Auth.TokenLifetime = d.dir.path(stateSigning), devLifetime
+	cfg.Auth.Operators = []configs.Operator{{Organisation: devOrg, Subject: devSubject}}
 	cfg.DrainTimeout = 10 * time.Second
 	cfg.Log.Format = "console"
 	return cfg, nil

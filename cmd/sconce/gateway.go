@@ -142,7 +142,7 @@ func (g *gateway) Run(ctx context.Context) error {
 		return err
 	}
 	manager, err := sessions.NewManager(sessions.ManagerConfig{
-		Store: store, Tokens: store, Keys: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, Audit: audit, OnClosed: live.End,
+		Store: store, Tokens: store, Keys: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, Audit: audit, OnClosed: live.End, Operators: operators(cfg.Auth.Operators),
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})
 	if err != nil {
@@ -161,7 +161,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Lost: replayer.LostText, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Clusters: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Operations: store.Running, Lost: replayer.LostText, Logger: log})
 	if err != nil {
 		return err
 	}

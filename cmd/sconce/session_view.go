@@ -39,6 +39,7 @@ type sessionView struct {
 	EngineVersion string            `json:"engine_version,omitempty"`
 	UIURL         string            `json:"ui_url,omitempty"`
 	OpenStreams   int64             `json:"open_streams,omitempty"`
+	Detached      int64             `json:"detached_operations,omitempty"`
 	Stage         string            `json:"stage,omitempty"`
 	WakeFailure   string            `json:"wake_failure,omitempty"`
 	Lost          []string          `json:"lost,omitempty"`
@@ -54,7 +55,7 @@ func viewSession(s *sconcev1.Session) sessionView {
 		CreateTime: s.GetCreateTime().AsTime(), ChangeTime: s.GetChangeTime().AsTime(),
 		LastUseTime: optionalTime(s.GetLastUseTime()), IdleTime: optionalTime(s.GetIdleTime()),
 		ExpireTime: optionalTime(s.GetExpireTime()), CloseTime: optionalTime(s.GetCloseTime()),
-		EngineVersion: s.GetEngineVersion(), UIURL: s.GetUiUrl(), OpenStreams: s.GetOpenStreams(),
+		EngineVersion: s.GetEngineVersion(), UIURL: s.GetUiUrl(), OpenStreams: s.GetOpenStreams(), Detached: s.GetDetachedOperations(),
 		Stage: s.GetStage(), WakeFailure: s.GetWakeFailure(), Lost: s.GetLost(),
 	}
 }
@@ -118,6 +119,9 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	}
 	if s.OpenStreams > 0 {
 		row("open streams", fmt.Sprint(s.OpenStreams))
+	}
+	if s.Detached > 0 {
+		row("operations without a stream", fmt.Sprint(s.Detached))
 	}
 	return tw.Flush()
 }

@@ -32,6 +32,14 @@ func relayLimits(c *configs.Config) relay.Limits {
 	}
 }
 
+func operators(list []configs.Operator) []sessions.Operator {
+	out := make([]sessions.Operator, len(list))
+	for i, o := range list {
+		out[i] = sessions.Operator{Org: o.Organisation, Subject: o.Subject}
+	}
+	return out
+}
+
 func quotas(l configs.Limits) proxy.Quotas {
 	return proxy.Quotas{
 		Token:     proxy.Quota{Streams: l.TokenStreams, Requests: l.TokenRequests},
@@ -57,7 +65,8 @@ func redisConfig(c *configs.Config, now func() time.Time, log *zap.Logger) (redi
 		Username: r.Username, Password: password, TLS: secure,
 		MaxJournal: int(c.Journal.Bytes), MaxBlobs: int(c.Journal.Artifacts),
 		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize,
-		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg, MaxAudit: int64(c.Audit.Entries), Now: now, Logger: log,
+		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg,
+		MaxOwnedEngines: l.EnginesPerOwner, MaxOrgEngines: l.EnginesPerOrg, MaxAudit: int64(c.Audit.Entries), Now: now, Logger: log,
 	}, nil
 }
 

@@ -1,5 +1,6 @@
-// Package control serves sconce.v1.SessionService and KeyService, the API by which
-// people and programs make sessions and get tokens and API keys:
+// Package control serves sconce.v1.SessionService, KeyService and ClusterService, the
+// API by which people and programs make sessions, get tokens and API keys, and see the
+// clusters:
 //
 //	call ──> credentials ──> auth.Principals (control tokens, trusted issuers)
 //	                    └──> sessions.Manager (API keys)

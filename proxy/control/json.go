@@ -67,10 +67,20 @@ func NewJSON(s *Service) (*JSON, error) {
 		runtime.WithErrorHandler(j.answerError),
 		runtime.WithRoutingErrorHandler(j.answerNoRoute),
 	)
-	if err := rest.RegisterSessionServiceHandlerServer(context.Background(), j.calls, s); err != nil || s.Keys == nil {
-		return j, err
+	return j, j.register(s)
+}
+
+// register has the calls of those services that are served.
+func (j *JSON) register(s *Service) error {
+	ctx := context.Background()
+	err := rest.RegisterSessionServiceHandlerServer(ctx, j.calls, s)
+	if err == nil && s.Keys != nil {
+		err = rest.RegisterKeyServiceHandlerServer(ctx, j.calls, s)
 	}
-	return j, rest.RegisterKeyServiceHandlerServer(context.Background(), j.calls, s)
+	if err == nil && s.Clusters != nil {
+		err = rest.RegisterClusterServiceHandlerServer(ctx, j.calls, s)
+	}
+	return err
 }
 
 // callMetadata is what the Service is told of a request: what gRPC callers send in

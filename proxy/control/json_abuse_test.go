@@ -76,7 +76,7 @@ func TestJSONBadInput(t *testing.T) {
 				{"a query with POST", "POST", "/v1/sessions?name=a", `{}`, nil, 400, "JSON_INVALID", "name"},
 				{"the path's field in the query", "GET", one + "?sessionId=s-0", "", nil, 400, "JSON_INVALID", "sessionId"},
 
-				{"no such path", "GET", "/v1/clusters", "", nil, 404, "PATH_UNKNOWN", "/v1/clusters"},
+				{"no such path", "GET", "/v1/catalogs", "", nil, 404, "PATH_UNKNOWN", "/v1/catalogs"},
 				{"no id", "GET", "/v1/sessions/", "", nil, 404, "PATH_UNKNOWN", "openapi"},
 				{"a slash too many", "GET", "//v1/sessions", "", nil, 404, "PATH_UNKNOWN", ""},
 				{"a slash at the end", "GET", one + "/tokens/", "", nil, 404, "PATH_UNKNOWN", ""},

@@ -40,16 +40,28 @@ type Keys interface {
 	RevokeKey(ctx context.Context, a sessions.Actor, id string) (sessions.Key, error)
 }
 
+// Clusters is the operations on clusters. *sessions.Manager is one.
+type Clusters interface {
+	ListClusters(ctx context.Context, a sessions.Actor) ([]sessions.ClusterStatus, error)
+	DescribeCluster(ctx context.Context, a sessions.Actor, name string) (sessions.ClusterStatus, error)
+	DrainCluster(ctx context.Context, a sessions.Actor, name, reason string) (sessions.ClusterStatus, error)
+	ResumeCluster(ctx context.Context, a sessions.Actor, name string) (sessions.ClusterStatus, error)
+}
+
 // Config is what a Service is made of.
 type Config struct {
 	Sessions Sessions // required
 	Verifier Verifier // required
 	Keys     Keys     // nil = KeyService is not served, and no API key is taken
+	Clusters Clusters // nil = ClusterService is not served
 	// Endpoint is the host:port by which clients reach the data port; it goes
 	// into connection strings. Required.
 	Endpoint string
 	// Streams counts the open streams of a session on this replica; nil = nobody does.
 	Streams func(sessions.ID) int64
+	// Operations counts those of a session that are not over although no stream of
+	// theirs is open; nil = nobody does.
+	Operations func(context.Context, sessions.ID) (int, error)
 	// Lost says what a session's engine does not have of what earlier ones had; nil =
 	// nobody knows.
 	Lost func(context.Context, sessions.Session) ([]string, error)
@@ -57,9 +69,10 @@ type Config struct {
 	Logger *zap.Logger
 }
 
-// Service is sconce.v1.SessionService, and KeyService.
+// Service is sconce.v1.SessionService, KeyService and ClusterService.
 type Service struct {
 	sconcev1.UnimplementedSessionServiceServer
+	sconcev1.UnimplementedClusterServiceServer
 	sconcev1.UnimplementedKeyServiceServer
 	Config
 }
@@ -83,6 +96,9 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	sconcev1.RegisterSessionServiceServer(r, s)
 	if s.Keys != nil {
 		sconcev1.RegisterKeyServiceServer(r, s)
+	}
+	if s.Clusters != nil {
+		sconcev1.RegisterClusterServiceServer(r, s)
 	}
 }
 
@@ -109,6 +125,11 @@ func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessi
 		seen := message(found)
 		if err == nil && s.Lost != nil {
 			seen.Lost, err = s.Lost(ctx, found)
+		}
+		if err == nil && s.Operations != nil {
+			var n int
+			n, err = s.Operations(ctx, id)
+			seen.DetachedOperations = int64(n)
 		}
 		if err == nil && s.Streams != nil {
 			seen.OpenStreams = s.Streams(id)

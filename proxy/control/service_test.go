@@ -48,6 +48,9 @@ func (e *engine) Probe(context.Context, *sessions.Cluster) error {
 	time.Sleep(e.slow)
 	return e.err
 }
+
+func (e *engine) Version(context.Context, *sessions.Cluster) (string, error) { return "4.1.0", e.err }
+
 func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.SparkID) error {
 	return nil
 }
@@ -56,6 +59,7 @@ func (e *engine) Release(context.Context, *sessions.Cluster, string, []sessions.
 type api struct {
 	sconcev1.SessionServiceClient
 	keys     sconcev1.KeyServiceClient
+	clusters sconcev1.ClusterServiceClient
 	trusted  *proxytest.OIDC // an outside issuer that is believed
 	issuer   *auth.Issuer
 	verifier *auth.Verifier
@@ -89,11 +93,14 @@ func startWith(t *testing.T, verifier func(*api) control.Verifier) *api {
 	waker := need(sessions.NewWaker(sessions.WakerConfig{Store: a.memory, Engine: a.engine, Clusters: clusters, ProbeTimeout: time.Millisecond}))(t)
 	t.Cleanup(waker.Close)
 	manager := need(sessions.NewManager(sessions.ManagerConfig{
-		Store: a.memory, Tokens: a.memory, Keys: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters, Audit: &a.trail,
+		Store: a.memory, Tokens: a.memory, Keys: a.memory, Engine: a.engine, Issuer: a.issuer, Waker: waker, Clusters: clusters, Audit: &a.trail, Operators: []sessions.Operator{{Org: "ops"}},
 		Logger: zap.New(core),
 	}))(t)
-	a.service = need(control.New(control.Config{Sessions: manager, Keys: manager, Verifier: verifier(a), Endpoint: "sconce.test:8085", Streams: func(sessions.ID) int64 { return 7 }}))(t)
+	a.service = need(control.New(control.Config{
+		Sessions: manager, Keys: manager, Clusters: manager, Operations: a.memory.Running, Verifier: verifier(a), Endpoint: "sconce.test:8085", Streams: func(sessions.ID) int64 { return 7 },
+	}))(t)
 	conn := serve(t, a.service)
+	a.clusters = sconcev1.NewClusterServiceClient(conn)
 	a.SessionServiceClient, a.keys = sconcev1.NewSessionServiceClient(conn), sconcev1.NewKeyServiceClient(conn)
 	return a
 }

@@ -29,7 +29,7 @@ func auditFields(e sessions.AuditEntry) []any {
 	}
 	for _, f := range [][2]string{
 		{"actor", e.Actor}, {"org", e.Org}, {"admin", admin}, {"action", string(e.Action)}, {"session", string(e.Session)},
-		{"tokens", e.TokenIDs}, {"source", e.Source}, {"outcome", e.Outcome}, {"reason", e.Reason}, {"request", e.RequestID},
+		{"cluster", e.Cluster}, {"tokens", e.TokenIDs}, {"source", e.Source}, {"outcome", e.Outcome}, {"reason", e.Reason}, {"request", e.RequestID},
 	} {
 		if f[1] != "" {
 			fields = append(fields, f[0], f[1])

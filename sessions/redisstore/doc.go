@@ -22,9 +22,12 @@
 //	sconce:o:{<owner>}:names     hash    name -> session, the open ones.        Never; a field goes with the close.
 //	sconce:o:{<owner>}:ids       zset    the owner's sessions, by id.           Never; see below.
 //	sconce:o:{<owner>}:r:<id>    string  request id -> session.                 24 hours after the create.
+//	sconce:o:{<owner>}:engines   set     places of the owner's engines that are up or   Never; a member goes with the engine, or
+//	                                     being launched; places.go.                      when one is wanted and none is left.
+//	sconce:g:{<org>}:engines     set     the same of the organisation.           Likewise. Both: only where there is a limit.
 //	sconce:g:{<org>}:ids         zset    the organisation's sessions, by id.    Never; see below.
 //	sconce:e:{<engine>}          hash    the engine of a session or of a shared Never; deleted when it goes down.
-//	                                     cluster that is up: cluster, instance.
+//	                                     cluster that is up: cluster, instance, place.
 //	sconce:e:{<engine>}:members  hash    session -> generation: who runs on it. Never; likewise.
 //	sconce:e:{<engine>}:lease    string  who launches it.                       Some seconds after its holder died.
 //	sconce:engines               set     engines that may be up; <engine> is    Never; a member goes when it is found down.
@@ -32,6 +35,8 @@
 //	sconce:looks                 zset    sessions by when they are to be looked Never; a member goes when it needs no look.
 //	                                     at next, ms.
 //	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
+//	sconce:drains                hash    cluster -> since when, ms, and why it takes    Never; a field goes with the resume.
+//	                                     nothing new, in JSON; drains.go.
 //	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
 //	sconce:audit                 stream  every decision, audit.go.               Cut to some 100,000 entries.
 //	sconce:k:{<key id>}          hash    an API key: whom it speaks for, its     Expires 30 days after the key does.
@@ -57,6 +62,8 @@
 //	        (closing once more finishes what was cut short)
 //	engine: the set of engines, engine
 //	        (a key in the set whose engine is down is taken out)
+//	place:  owner's engines, organisation's engines, engine
+//	        (a place whose lease nobody holds and whose engine is not up is free)
 //	active: the time of its next look, record
 //	        (a look at a session that is not active is its last)
 //	key:    organisation's index, record

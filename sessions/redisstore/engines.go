@@ -30,7 +30,8 @@ return instance
 //	KEYS[1] engine    KEYS[2] its members    KEYS[3] its lease
 //	ARGV[1] who must hold the lease    ARGV[2] cluster
 //	ARGV[3] instance's id    ARGV[4] instance
-//	ARGV[5] and on: session, generation, ...
+//	ARGV[5] organisation and ARGV[6] owner in whose limits it counts, "" = in nobody's
+//	ARGV[7] and on: session, generation, ...
 //
 // Returns "done", "lost" or "up".
 var putEngine = redis.NewScript(`
@@ -38,7 +39,8 @@ if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 'lost' end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'up' end
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], 'v', 1, 'cluster', ARGV[2], 'id', ARGV[3], 'instance', ARGV[4])
-for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'org', ARGV[5], 'owner', ARGV[6], 'place', ARGV[1]) end
+for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 return 'done'
 `)
 
@@ -47,27 +49,30 @@ return 'done'
 //	KEYS[1] engine    KEYS[2] its members
 //	ARGV[1] session   ARGV[2] generation up to which it leaves
 //
-// Returns the instance to stop, or "".
+// Returns the instance to stop and its place (organisation, owner, lease), or nothing.
 var leaveEngine = redis.NewScript(`
 local joined = redis.call('HGET', KEYS[2], ARGV[1])
-if not joined or tonumber(joined) > tonumber(ARGV[2]) then return '' end
+if not joined or tonumber(joined) > tonumber(ARGV[2]) then return {} end
 redis.call('HDEL', KEYS[2], ARGV[1])
-if redis.call('HLEN', KEYS[2]) > 0 then return '' end
-local instance = redis.call('HGET', KEYS[1], 'instance')
+if redis.call('HLEN', KEYS[2]) > 0 then return {} end
+local had = redis.call('HMGET', KEYS[1], 'instance', 'org', 'owner', 'place')
 redis.call('DEL', KEYS[1])
-return instance or ''
+if not had[1] then return {} end
+return {had[1], had[2] or '', had[3] or '', had[4] or ''}
 `)
 
 // dropEngine takes an engine down.
 //
 //	KEYS[1] engine    KEYS[2] its members    ARGV[1] the instance's id
 //
-// Returns {session, generation, ...}.
+// Returns {organisation, owner, lease, session, generation, ...}, or nothing.
 var dropEngine = redis.NewScript(`
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return {} end
-local members = redis.call('HGETALL', KEYS[2])
+local had = redis.call('HMGET', KEYS[1], 'org', 'owner', 'place')
+local answer = {had[1] or '', had[2] or '', had[3] or ''}
+for _, v in ipairs(redis.call('HGETALL', KEYS[2])) do table.insert(answer, v) end
 redis.call('DEL', KEYS[1], KEYS[2])
-return members
+return answer
 `)
 
 // lease takes a lease or takes it for longer.
@@ -119,7 +124,7 @@ func (s *Store) PutEngine(ctx context.Context, e sessions.EngineRecord, lease st
 	if err := s.rdb.SAdd(ctx, s.keys.engines(), string(e.Key)).Err(); err != nil {
 		return unavailable(err)
 	}
-	args := []any{lease, e.Cluster, e.ID, instance}
+	args := []any{lease, e.Cluster, e.ID, instance, e.Place.Org, e.Place.Owner}
 	for id, generation := range e.Members {
 		args = append(args, string(id), generation)
 	}
@@ -137,14 +142,15 @@ func (s *Store) PutEngine(ctx context.Context, e sessions.EngineRecord, lease st
 
 // LeaveEngine implements sessions.EngineStore.
 func (s *Store) LeaveEngine(ctx context.Context, key sessions.EngineKey, id sessions.ID, generation uint64) (*sessions.Instance, error) {
-	got, err := leaveEngine.Run(ctx, s.rdb, s.engineKeys(key), string(id), generation).Text()
+	got, err := leaveEngine.Run(ctx, s.rdb, s.engineKeys(key), string(id), generation).StringSlice()
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if got == "" {
+	if len(got) < 4 {
 		return nil, nil
 	}
-	return decodeEngine(got)
+	s.placeEnds(ctx, key, got[1:])
+	return decodeEngine(got[0])
 }
 
 // DropEngine implements sessions.EngineStore.
@@ -153,7 +159,11 @@ func (s *Store) DropEngine(ctx context.Context, key sessions.EngineKey, instance
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	return members(pairs(got))
+	if len(got) < 3 {
+		return map[sessions.ID]uint64{}, nil
+	}
+	s.placeEnds(ctx, key, got)
+	return members(pairs(got[3:]))
 }
 
 func members(fields map[string]string) (map[sessions.ID]uint64, error) {
@@ -207,7 +217,8 @@ func (s *Store) Engines(ctx context.Context) ([]sessions.EngineRecord, error) {
 		if err != nil {
 			return nil, err
 		}
-		up = append(up, sessions.EngineRecord{Key: sessions.EngineKey(key), Cluster: f["cluster"], Instance: *in, Members: m})
+		up = append(up, sessions.EngineRecord{Key: sessions.EngineKey(key), Cluster: f["cluster"], Instance: *in,
+			Place: sessions.Place{Org: f["org"], Owner: f["owner"], Lease: f["place"]}, Members: m})
 	}
 	return up, nil
 }

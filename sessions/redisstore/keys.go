@@ -56,6 +56,12 @@ func (k keys) organisation(org string) string { return k.prefix + ":g:{" + tag(o
 
 func (k keys) openInOrg(org string) string { return k.prefix + ":g:{" + tag(org) + "}:open" }
 
+func (k keys) ownerEngines(org, owner string) string { return k.owner(org, owner) + ":engines" }
+
+func (k keys) orgEngines(org string) string { return k.prefix + ":g:{" + tag(org) + "}:engines" }
+
+func (k keys) drains() string { return k.prefix + ":drains" }
+
 func (k keys) due() string { return k.prefix + ":due" }
 
 func (k keys) audit() string { return k.prefix + ":audit" }

@@ -47,6 +47,9 @@ type Config struct {
 	// MaxOwned and MaxInOrg are how many open sessions one owner and one
 	// organisation may have. 0 = no limit.
 	MaxOwned, MaxInOrg int
+	// MaxOwnedEngines and MaxOrgEngines are how many engines one owner and one
+	// organisation may have up, each for one session. 0 = no limit.
+	MaxOwnedEngines, MaxOrgEngines int
 	// MaxAudit is about how many entries the audit stream holds. 0 = 100,000.
 	MaxAudit int64
 	// MaxJournal bounds the journal of one Spark session, MaxBlobs the artifacts of
@@ -88,6 +91,9 @@ type Store struct {
 	maxToken int
 	maxOwned int
 	maxInOrg int
+
+	maxOwnedEngines, maxOrgEngines int
+
 	maxAudit int64
 	journal  journalCaps
 	maxKeys  int
@@ -104,6 +110,7 @@ var (
 	_ sessions.Deadlines  = (*Store)(nil)
 	_ sessions.AuditStore = (*Store)(nil)
 
+	_ sessions.DrainStore   = (*Store)(nil)
 	_ sessions.JournalStore = (*Store)(nil)
 	_ sessions.CarriedStore = (*Store)(nil)
 	_ sessions.KeyStore     = (*Store)(nil)
@@ -125,6 +132,9 @@ func New(c Config) (*Store, error) {
 		maxToken: defaultMaxToken,
 		maxOwned: c.MaxOwned,
 		maxInOrg: c.MaxInOrg,
+
+		maxOwnedEngines: c.MaxOwnedEngines, maxOrgEngines: c.MaxOrgEngines,
+
 		maxAudit: defaultMaxAudit,
 		journal:  journalCaps{bytes: defaultJournal, blobs: defaultBlobs, entries: defaultEntries},
 		maxKeys:  defaultMaxKeys,

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -83,6 +84,16 @@ func (s *Store) Touch(ctx context.Context, uses []sessions.Use) error {
 		}
 	}
 	return nil
+}
+
+// Running implements sessions.UseStore.
+func (s *Store) Running(ctx context.Context, id sessions.ID) (int, error) {
+	now, err := s.Clock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.rdb.ZCount(ctx, s.keys.operations(id), strconv.FormatInt(now.Add(-operationsKept).UnixMilli(), 10), "+inf").Result()
+	return int(n), unavailable(err)
 }
 
 // Clock implements sessions.UseStore.

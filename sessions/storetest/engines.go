@@ -188,13 +188,22 @@ func testUnused(t *testing.T, s *suite) {
 	_, err = try(have, short, long) // the clock jumped an hour ahead
 	wantError(t, err, sessions.ErrConflict)
 	must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Running: []string{"op-1", "op-2"}}, {ID: "s-none"}}))
+	running := func(want int) {
+		t.Helper()
+		if n, err := s.Running(t.Context(), have.ID); n != want || err != nil {
+			t.Errorf("%d operations run (%v), want %d", n, err, want)
+		}
+	}
+	running(2)
 	time.Sleep(5 * time.Millisecond)
 	_, err = try(have, short, 0)
 	wantError(t, err, sessions.ErrConflict)
 	must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Running: []string{"op-2"}, Over: []string{"op-1"}}}))
+	running(1)
 	_, err = try(have, short, 0)
 	wantError(t, err, sessions.ErrConflict)
 	must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Over: []string{"op-2"}}}))
+	running(0)
 	time.Sleep(5 * time.Millisecond)
 	_, err = try(have, short, 0)
 	must(t, err)

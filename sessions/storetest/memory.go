@@ -29,6 +29,7 @@ type Memory struct {
 	keys     map[string]sessions.Key
 	watchers map[*watcher]struct{}
 	engines  engines
+	drains   map[string]sessions.Drain
 
 	fault  error
 	silent bool
@@ -55,6 +56,7 @@ func NewMemory() *Memory {
 		keys:     map[string]sessions.Key{},
 		watchers: map[*watcher]struct{}{},
 		engines:  newEngines(),
+		drains:   map[string]sessions.Drain{},
 	}
 }
 

@@ -16,6 +16,8 @@ type engines struct {
 	shift   time.Duration
 	looks   map[sessions.ID]time.Time
 	running map[sessions.ID]map[string]time.Time
+	places  map[sessions.EngineKey]sessions.Place // of launches under way
+	most    [2]int                                // engines of an owner, of an organisation; 0 = no limit
 }
 
 type lease struct {
@@ -29,7 +31,8 @@ const operationsKept = 5 * time.Minute
 func newEngines() engines {
 	return engines{
 		up: map[sessions.EngineKey]*sessions.EngineRecord{}, leases: map[string]lease{},
-		looks: map[sessions.ID]time.Time{}, running: map[sessions.ID]map[string]time.Time{},
+		places: map[sessions.EngineKey]sessions.Place{},
+		looks:  map[sessions.ID]time.Time{}, running: map[sessions.ID]map[string]time.Time{},
 	}
 }
 
@@ -62,6 +65,7 @@ func (m *Memory) PutEngine(ctx context.Context, e sessions.EngineRecord, token s
 	}
 	e.Members = maps.Clone(e.Members)
 	m.engines.up[e.Key] = &e
+	delete(m.engines.places, e.Key)
 	return nil
 }
 
@@ -223,6 +227,20 @@ func (m *Memory) unused(s sessions.Session, t sessions.Transition) bool {
 	}
 	maps.DeleteFunc(m.engines.running[s.ID], func(_ string, at time.Time) bool { return now.Sub(at) > operationsKept })
 	return t.Unused == 0 || len(m.engines.running[s.ID]) == 0
+}
+
+// Running implements sessions.UseStore.
+func (m *Memory) Running(ctx context.Context, id sessions.ID) (n int, err error) {
+	if err := m.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	for _, at := range m.engines.running[id] {
+		if m.clock().Sub(at) <= operationsKept {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // Clock implements sessions.UseStore.

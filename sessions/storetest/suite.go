@@ -31,7 +31,7 @@ type Registry interface {
 const MaxBound = 3
 
 // Run runs the suite. open returns a registry with MaxBound, MaxTokens, MaxOwned,
-// MaxInOrg, MaxJournal, MaxEntries, MaxBlobs and MaxKeys; all that it returns in one test share
+// MaxInOrg, MaxOwnedEngines, MaxOrgEngines, MaxJournal, MaxEntries, MaxBlobs and MaxKeys; all that it returns in one test share
 // their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
@@ -79,6 +79,10 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"EngineLease":            testEngineLease,
 		"DropEngine":             testDropEngine,
 		"EngineRace":             testEngineRace,
+		"Drains":                 testDrains,
+		"Places":                 testPlaces,
+		"PlacesEnd":              testPlacesEnd,
+		"PlaceRace":              testPlaceRace,
 		"Unused":                 testUnused,
 		"NewEngineNoOperations":  testNewEngineNoOperations,
 		"Schedule":               testSchedule,

@@ -146,9 +146,13 @@ type Session struct {
 	WakeFailure string `protobuf:"bytes,26,opt,name=wake_failure,json=wakeFailure,proto3" json:"wake_failure,omitempty"`
 	// What its engine does not have of what earlier ones had, each with the reason.
 	// Only DescribeSession tells.
-	Lost          []string `protobuf:"bytes,27,rep,name=lost,proto3" json:"lost,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Lost []string `protobuf:"bytes,27,rep,name=lost,proto3" json:"lost,omitempty"`
+	// Operations that are not over and of which no stream is open, on any replica: its
+	// clients may come back for them, and until then it does not go idle. True to some
+	// seconds. Only DescribeSession tells.
+	DetachedOperations int64 `protobuf:"varint,28,opt,name=detached_operations,json=detachedOperations,proto3" json:"detached_operations,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
@@ -368,6 +372,13 @@ func (x *Session) GetLost() []string {
 		return x.Lost
 	}
 	return nil
+}
+
+func (x *Session) GetDetachedOperations() int64 {
+	if x != nil {
+		return x.DetachedOperations
+	}
+	return 0
 }
 
 type CreateSessionRequest struct {
@@ -1365,7 +1376,8 @@ var File_sconce_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
-	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\t\n" +
+	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\n" +
+	"\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1400,7 +1412,8 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\fopen_streams\x18\x18 \x01(\x03R\vopenStreams\x12\x14\n" +
 	"\x05stage\x18\x19 \x01(\tR\x05stage\x12!\n" +
 	"\fwake_failure\x18\x1a \x01(\tR\vwakeFailure\x12\x12\n" +
-	"\x04lost\x18\x1b \x03(\tR\x04lost\x1a7\n" +
+	"\x04lost\x18\x1b \x03(\tR\x04lost\x12/\n" +
+	"\x13detached_operations\x18\x1c \x01(\x03R\x12detachedOperations\x1a7\n" +
 	"\tConfEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +

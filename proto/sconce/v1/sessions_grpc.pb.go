@@ -50,9 +50,10 @@ type SessionServiceClient interface {
 	// CreateSession records a session, waits until its cluster answers (30 seconds
 	// by default), checks there that catalog, database and conf will do, and
 	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
-	// CLUSTER_UNKNOWN, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after which the
-	// session is left in state FAILED, with the reason; the name is free again once
-	// it is closed.
+	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after
+	// which the session is left in state FAILED, with the reason; the name is free
+	// again once it is closed. Where LIMIT_REACHED names a limit of engines, the session
+	// was made and is closed again, and its request id is used up.
 	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(ctx context.Context, in *DescribeSessionRequest, opts ...grpc.CallOption) (*DescribeSessionResponse, error)
@@ -175,9 +176,10 @@ type SessionServiceServer interface {
 	// CreateSession records a session, waits until its cluster answers (30 seconds
 	// by default), checks there that catalog, database and conf will do, and
 	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
-	// CLUSTER_UNKNOWN, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after which the
-	// session is left in state FAILED, with the reason; the name is free again once
-	// it is closed.
+	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after
+	// which the session is left in state FAILED, with the reason; the name is free
+	// again once it is closed. Where LIMIT_REACHED names a limit of engines, the session
+	// was made and is closed again, and its request id is used up.
 	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(context.Context, *DescribeSessionRequest) (*DescribeSessionResponse, error)
