@@ -11,6 +11,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 CACHE   := .cache
 BIN     := bin/sconce
 LINT    := $(CACHE)/bin/golangci-lint-2.15.0
+VULN    := $(CACHE)/bin/govulncheck-1.1.4
+SBOM    := $(CACHE)/bin/cyclonedx-gomod-1.9.0
 
 # Where the set-up of the tests puts a redis-server, if there was none.
 export PATH := $(CURDIR)/$(CACHE)/e2e/bin:$(PATH)
@@ -20,7 +22,7 @@ SAIL_PACKAGES  := pysail==0.7.2 pyspark-client==4.1.3 "pandas<3" "pyarrow<24"
 SPARK_PACKAGES := "pyspark[connect]==4.1.4" "pandas<3" "pyarrow<24" setuptools
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-spark build test test-go test-race test-e2e lint bench bench-spark bench-wake proto \
+.PHONY: help run run-spark build test test-go test-race test-e2e lint vuln vulndb sbom bench bench-spark bench-wake proto \
         setup-sail setup-spark setup-e2e setup-lint check-python clean
 
 help: ## what there is
@@ -49,9 +51,23 @@ test-race: ## the unit tests again with the race detector
 test-e2e: build ## real clients through the binary to real servers
 	$(GO) test -count=1 -timeout 40m ./cmd/sconce/e2e/...
 
-lint: setup-lint ## golangci-lint, as .golangci.yml says
+lint: setup-lint ## golangci-lint with gosec, known vulnerabilities, licences of dependencies
 	$(LINT) run ./...
 	cd bench && $(abspath $(LINT)) run --config ../.golangci.yml ./...
+	$(GO) run ./.ci/vulndb unpack .ci/vulndb.json $(CACHE)/vulndb
+	$(VULN) -db file://$(CURDIR)/$(CACHE)/vulndb ./...
+	$(GO) test ./docs -run TestLicences
+
+vuln: $(VULN) ## vulnerabilities as known today; needs https://vuln.go.dev
+	$(VULN) ./...
+
+vulndb: ## make .ci/vulndb.json anew: VULNDB=<clone of github.com/golang/vulndb>
+	@test -n "$(VULNDB)" || { echo "say where a fresh clone of https://github.com/golang/vulndb is: make vulndb VULNDB=/path/to/it" >&2; exit 1; }
+	$(GO) run ./.ci/vulndb pack $(VULNDB) .ci/vulndb.json
+
+sbom: $(SBOM) ## what is in the binary, as CycloneDX: bin/sconce.cdx.json
+	@mkdir -p bin
+	CGO_ENABLED=0 $(SBOM) app -json -licenses -main cmd/sconce -output bin/sconce.cdx.json .
 
 bench: ## Sconce beside nginx, HAProxy, nghttpx and grpc-go; a table in markdown
 	cd bench && $(GO) run ./cmd/bench
@@ -69,7 +85,7 @@ setup-sail: $(CACHE)/venv/sail/ready ## the Python of `make run`
 setup-spark: $(CACHE)/venv/spark/ready ## the Python of `make run-spark`
 setup-e2e: ## what the end-to-end tests need
 	cmd/sconce/e2e/setup.sh
-setup-lint: $(LINT) ## golangci-lint, compiled once
+setup-lint: $(LINT) $(VULN) ## golangci-lint and govulncheck, compiled once
 
 $(CACHE)/venv/sail/ready: Makefile | check-python
 	$(call venv,$(@D),$(SAIL_PACKAGES))
@@ -96,6 +112,16 @@ $(LINT):
 	@mkdir -p $(@D)
 	@GOBIN=$(abspath $(@D)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 	@mv $(@D)/golangci-lint $@
+
+$(VULN):
+	@mkdir -p $(@D)
+	@GOBIN=$(abspath $(@D)) $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.1.4
+	@mv $(@D)/govulncheck $@
+
+$(SBOM):
+	@mkdir -p $(@D)
+	@GOBIN=$(abspath $(@D)) $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
+	@mv $(@D)/cyclonedx-gomod $@
 
 clean: ## remove what was built; .cache stays
 	rm -rf bin

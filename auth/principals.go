@@ -32,6 +32,19 @@ func NewPrincipals(own *Verifier, trusts ...*Trust) (*Principals, error) {
 	return p, nil
 }
 
+// Known says whether Verify remembers the token, and so costs next to nothing.
+func (p *Principals) Known(token string, kind Kind) bool {
+	if p.own.Known(token, kind) {
+		return true
+	}
+	for _, t := range p.dataPath {
+		if _, ok, _ := t.recall(token); ok && kind == KindSession {
+			return true
+		}
+	}
+	return false
+}
+
 // Verify returns who the token speaks for: with KindSession, one of our own for
 // one session, or a KindOutside of an issuer with DataPath; with KindControl, one
 // of our own for the control API, or a KindOutside of any trusted issuer. An API

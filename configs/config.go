@@ -56,6 +56,12 @@ type TLS struct {
 	// Cert and Key are PEM files, read again when they change; both or none.
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+	// ClientAuth says whether clients show certificates: "none", "request" (who shows
+	// one must have a good one) or "require".
+	ClientAuth string `yaml:"client_auth"`
+	// ClientCA is the PEM file of the authorities that sign them, read again when it
+	// changes; "" only with ClientAuth none.
+	ClientCA string `yaml:"client_ca"`
 	// RequireTLS refuses plaintext from any peer that is not on loopback.
 	RequireTLS bool `yaml:"require_tls"`
 }
@@ -179,6 +185,9 @@ type ClusterTLS struct {
 	CA string `yaml:"ca"`
 	// ServerName is checked in the certificate; "" = the host of Address.
 	ServerName string `yaml:"server_name"`
+	// Cert and Key are a client certificate, read again for each connection; both or none.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
 }
 
 // Journal is what is kept of the sessions of clusters that Sconce launches.
@@ -206,7 +215,7 @@ func Default() *Config {
 	return &Config{
 		Listen: ":8085",
 		Admin:  Admin{Listen: "127.0.0.1:9090"},
-		TLS:    TLS{RequireTLS: true},
+		TLS:    TLS{RequireTLS: true, ClientAuth: "none"},
 		Redis: Redis{
 			Mode:        "single",
 			Addresses:   []string{"127.0.0.1:6379"},

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
@@ -45,6 +46,23 @@ func (l *loader) tls() {
 	case t.Cert != "" && l.readable("tls.cert", t.Cert) && l.readable("tls.key", t.Key):
 		if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
 			l.fault("tls.cert", "%v: write a PEM certificate and the key that belongs to it", err)
+		}
+	}
+	l.clientAuth()
+}
+
+func (l *loader) clientAuth() {
+	t := l.config.TLS
+	l.oneOf("tls.client_auth", t.ClientAuth, "none", "request", "require")
+	switch asks := t.ClientAuth != "none"; {
+	case asks && t.Cert == "":
+		l.fault("tls.client_auth", "clients show certificates over TLS alone: write tls.cert and tls.key, or client_auth: none")
+	case asks != (t.ClientCA != ""):
+		l.fault("tls.client_ca", "goes with tls.client_auth: request or require: write both or neither")
+	case asks && l.readable("tls.client_ca", t.ClientCA):
+		pem, err := os.ReadFile(t.ClientCA)
+		if err != nil || !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			l.fault("tls.client_ca", "no certificate in %s: write the path of a PEM file", t.ClientCA)
 		}
 	}
 }
@@ -133,11 +151,20 @@ func (l *loader) clusters() {
 			l.fault(l.written(at, "token"), "both token and token_file: write one of them")
 		}
 		l.optional(at+".token_file", c.TokenFile)
-		l.optional(at+".tls.ca", c.TLS.CA)
-		if !c.TLS.Enabled && (c.TLS.CA != "" || c.TLS.ServerName != "") {
-			l.fault(at+".tls", "ca and server_name mean nothing without TLS: write enabled: true")
-		}
+		l.clusterTLS(at+".tls", c.TLS)
 		l.sessionPolicy(at, c)
+	}
+}
+
+func (l *loader) clusterTLS(at string, t ClusterTLS) {
+	l.optional(at+".ca", t.CA)
+	l.optional(at+".cert", t.Cert)
+	l.optional(at+".key", t.Key)
+	if (t.Cert == "") != (t.Key == "") {
+		l.fault(at, "a client certificate needs its key: write both cert and key")
+	}
+	if t != (ClusterTLS{}) && !t.Enabled {
+		l.fault(at, "ca, server_name, cert and key mean nothing without TLS: write enabled: true")
 	}
 }
 

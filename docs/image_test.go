@@ -90,7 +90,8 @@ func TestImage(t *testing.T) {
 		t.Errorf("Dockerfile: %s", fault)
 	}
 	// What the build needs is in its context: every folder with Go of the module
-	// but what .dockerignore leaves out.
+	// but what .dockerignore leaves out, and what begins with a dot, which the go
+	// tool does not take for a part of it.
 	ignored := strings.Fields(readFile(t, ".dockerignore"))
 	var copied []string
 	for _, i := range slices.Concat(stages...) {
@@ -100,7 +101,7 @@ func TestImage(t *testing.T) {
 	}
 	for _, f := range goFiles(t) {
 		top, _, _ := strings.Cut(f.dir, "/")
-		if !f.test && !slices.Contains(ignored, top) && !slices.Contains(copied, top) {
+		if !f.test && !strings.HasPrefix(top, ".") && !slices.Contains(ignored, top) && !slices.Contains(copied, top) {
 			t.Errorf("Dockerfile: %s is of the module and is not copied", f.name)
 		}
 	}

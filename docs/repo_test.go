@@ -1,6 +1,6 @@
 // Package docs is the project's documents. Its tests are the guards of the
 // house: what the documents promise about the tree, and what the tree may
-// look like. They read files and run nothing but `git ls-files`.
+// look like. They read files and run nothing but `git ls-files` and `go list`.
 package docs
 
 import (

@@ -13,6 +13,8 @@ import (
 // needs. Its errors are the sentinels of package auth. It must not block.
 type TokenVerifier interface {
 	Verify(token string, kind auth.Kind) (*auth.Identity, error)
+	// Known says that Verify remembers the token, so that it costs next to nothing.
+	Known(token string, kind auth.Kind) bool
 }
 
 // request is what one header block asks for, before anybody is believed. It
@@ -32,6 +34,7 @@ type request struct {
 	token   string        // with method: the credential, unchecked
 	field   string        // with method: the name of the header field that it came in
 	session sessions.ID   // with method: x-session-id, unchecked
+	guesser uint64        // with method: of the throttle
 	last    *admission    // with method: what the stream before came to
 }
 
@@ -67,6 +70,7 @@ func (r *Router) readRequest(h *relay.Header, peer *relay.Peer) *request {
 		return q.refuse(row)
 	}
 	q.method, q.token, q.field, q.session = method, token, m.credential(), sessions.ID(m.sessions[0])
+	q.guesser = r.throttle.key(peer.Addr, m.sessions[0])
 	return q
 }
 
@@ -78,8 +82,14 @@ func (q *request) refuse(row Refusal) *request {
 // identify checks the token and that it is for the session named beside it. Who
 // fails here learns nothing about that session: the registry is not asked.
 func (r *Router) identify(q *request) (*auth.Identity, *Refusal) {
+	if r.throttle.engaged() && r.throttle.refuses(q.guesser, r.meters.at(r.now())) && !r.verifier.Known(q.token, auth.KindSession) {
+		return nil, &refuseGuesses
+	}
 	id, err := r.verifier.Verify(q.token, auth.KindSession)
 	if err != nil {
+		if guessed(err) {
+			r.throttle.failed(q.guesser, r.meters.at(r.now()))
+		}
 		row, ok := refuseToken(err, string(q.session), r.now())
 		if !ok {
 			row = r.internal("verify token", q.session, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -16,21 +17,28 @@ import (
 type CertificatesConfig struct {
 	// Cert and Key are PEM files; Cert holds the chain, the leaf first.
 	Cert, Key string
+	// ClientAuth says what clients must show; 0 = nothing. ClientCA is the PEM file of
+	// the authorities that sign it, required with any other.
+	ClientAuth tls.ClientAuthType
+	ClientCA   string
 	// Every is how often the files are looked at; 0 = 5 s.
 	Every time.Duration
 	// Logger may be nil.
 	Logger *zap.Logger
 }
 
-// Certificates is a certificate that follows its files. While Run runs, a new
+// Certificates is a certificate, and the authorities of those that clients show,
+// that follow their files. While Run runs, a new
 // pair is served from the handshake after it was noticed; a pair that does not
 // fit together (it is being written, or is wrong) is logged once and the last
 // good one stays.
 type Certificates struct {
 	cfg  CertificatesConfig
 	log  *zap.Logger
-	seen [2][]byte // what the files held when last looked at; Run's
+	seen [3][]byte // what the files held when last looked at; Run's
 	pair atomic.Pointer[tls.Certificate]
+	// clients is how connections are served where clients show certificates.
+	clients atomic.Pointer[tls.Config]
 }
 
 // NewCertificates reads the pair, which must be good.
@@ -50,6 +58,15 @@ func NewCertificates(cfg CertificatesConfig) (*Certificates, error) {
 
 // TLS returns the port's configuration: TLS 1.2 or newer, h2 or http/1.1.
 func (c *Certificates) TLS() *tls.Config {
+	conf := c.base()
+	if clients := c.clients.Load(); clients != nil {
+		conf.ClientAuth, conf.ClientCAs = clients.ClientAuth, clients.ClientCAs
+		conf.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.clients.Load(), nil }
+	}
+	return conf
+}
+
+func (c *Certificates) base() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1"},
@@ -82,13 +99,20 @@ func (c *Certificates) Run(ctx context.Context) error {
 func (c *Certificates) reload() (changed bool, err error) {
 	cert, certErr := os.ReadFile(c.cfg.Cert)
 	key, keyErr := os.ReadFile(c.cfg.Key)
-	if c.pair.Load() != nil && bytes.Equal(cert, c.seen[0]) && bytes.Equal(key, c.seen[1]) {
+	ca, caErr := c.readCA()
+	if c.pair.Load() != nil && bytes.Equal(cert, c.seen[0]) && bytes.Equal(key, c.seen[1]) && bytes.Equal(ca, c.seen[2]) {
 		return false, nil
 	}
-	c.seen = [2][]byte{cert, key}
-	for _, err := range []error{certErr, keyErr} {
+	newCA := c.pair.Load() == nil || !bytes.Equal(ca, c.seen[2])
+	c.seen = [3][]byte{cert, key, ca}
+	for _, err := range []error{certErr, keyErr, caErr} {
 		if err != nil {
 			return false, fmt.Errorf("certificate: %w", err)
+		}
+	}
+	if c.cfg.ClientAuth != tls.NoClientCert && newCA {
+		if err := c.trust(ca); err != nil {
+			return false, err
 		}
 	}
 	pair, err := tls.X509KeyPair(cert, key)
@@ -96,5 +120,24 @@ func (c *Certificates) reload() (changed bool, err error) {
 		return false, fmt.Errorf("certificate %s with key %s: %w", c.cfg.Cert, c.cfg.Key, err)
 	}
 	old := c.pair.Swap(&pair)
-	return old == nil || !old.Leaf.Equal(pair.Leaf), nil
+	return newCA || !old.Leaf.Equal(pair.Leaf), nil
+}
+
+func (c *Certificates) readCA() ([]byte, error) {
+	if c.cfg.ClientAuth == tls.NoClientCert {
+		return nil, nil
+	}
+	return os.ReadFile(c.cfg.ClientCA)
+}
+
+// trust has the certificates of clients checked by these authorities from here on.
+// Session tickets of before are checked by them too (crypto/tls does that).
+func (c *Certificates) trust(ca []byte) error {
+	conf := c.base()
+	conf.ClientAuth, conf.ClientCAs = c.cfg.ClientAuth, x509.NewCertPool()
+	if !conf.ClientCAs.AppendCertsFromPEM(ca) {
+		return fmt.Errorf("no certificate of an authority in %s", c.cfg.ClientCA)
+	}
+	c.clients.Store(conf)
+	return nil
 }

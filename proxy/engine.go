@@ -46,6 +46,7 @@ type engineKey struct {
 	name, address, token string
 	tls                  bool
 	caFile, serverName   string
+	certFile, keyFile    string
 }
 
 // engines is every engine in use, made when first asked for and closed when
@@ -65,7 +66,8 @@ func (es *engines) of(c *sessions.Cluster) (*engine, error) {
 	key := engineKey{name: c.Name, address: c.Address, token: c.Token}
 	scheme := "http"
 	if c.TLS != nil {
-		key.tls, key.caFile, key.serverName, scheme = true, c.TLS.CAFile, c.TLS.ServerName, "https"
+		scheme, key.tls = "https", true
+		key.caFile, key.serverName, key.certFile, key.keyFile = c.TLS.CAFile, c.TLS.ServerName, c.TLS.CertFile, c.TLS.KeyFile
 	}
 	es.mu.Lock()
 	defer es.mu.Unlock()

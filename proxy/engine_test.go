@@ -42,6 +42,8 @@ func TestClustersShareAnEngineOnlyIfAllIsEqual(t *testing.T) {
 		"no TLS":      func(c *sessions.Cluster) { c.TLS = nil },
 		"CA":          func(c *sessions.Cluster) { c.TLS.CAFile = "other" },
 		"server name": func(c *sessions.Cluster) { c.TLS.ServerName = "m" },
+		"certificate": func(c *sessions.Cluster) { c.TLS.CertFile = "other" },
+		"key":         func(c *sessions.Cluster) { c.TLS.KeyFile = "other" },
 	} {
 		c := base()
 		change(c)

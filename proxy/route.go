@@ -105,9 +105,10 @@ type Router struct {
 	now        func() time.Time
 	sweepEvery time.Duration
 
-	meters  *meters
-	holds   holds
-	nowhere *relay.Backend // for streams that no backend will get
+	meters   *meters
+	throttle *throttle
+	holds    holds
+	nowhere  *relay.Backend // for streams that no backend will get
 
 	boot     string // tells the request ids of two processes apart
 	requests atomic.Uint64
@@ -140,7 +141,7 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 	}
 	r.tally = newTally(r.number(methods, cfg.Services))
 	r.holds.init(cfg)
-	r.meters = newMeters(cfg.Quotas, cfg.Now)
+	r.meters, r.throttle = newMeters(cfg.Quotas, cfg.Now), newThrottle()
 	if r.nowhere, err = relay.NewBackend(relay.BackendConfig{Name: "nowhere", Dial: dialNowhere}); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}

@@ -172,7 +172,7 @@ type discardStream struct {
 }
 
 func (s *discardStream) Header() *relay.Header                                   { return s.header }
-func (s *discardStream) Peer() *relay.Peer                                       { return nil }
+func (s *discardStream) Peer() *relay.Peer                                       { return &relay.Peer{} }
 func (s *discardStream) Gone() <-chan struct{}                                   { return nil }
 func (s *discardStream) Refuse(*relay.Reply)                                     {}
 func (s *discardStream) Cut(*relay.Reply)                                        {}

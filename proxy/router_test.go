@@ -78,11 +78,15 @@ type fakeTokens struct {
 	mu    sync.Mutex
 	known map[string]*auth.Identity
 	fails map[string]error
+	// remembered are those that were verified before; nil = none.
+	remembered map[string]bool
+	verified   int
 }
 
 func (f *fakeTokens) Verify(token string, kind auth.Kind) (*auth.Identity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.verified++
 	if kind != auth.KindSession {
 		return nil, auth.ErrHeader
 	}
@@ -93,6 +97,12 @@ func (f *fakeTokens) Verify(token string, kind auth.Kind) (*auth.Identity, error
 		return id, nil
 	}
 	return nil, auth.ErrSignature
+}
+
+func (f *fakeTokens) Known(token string, _ auth.Kind) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.remembered[token]
 }
 
 func (f *fakeTokens) fail(token string, err error) {

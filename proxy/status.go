@@ -84,6 +84,11 @@ var (
 		Message: "the token is not valid yet: check the clock of the machine that issued it, then run `sconce token issue {session}`"})
 	refuseTokenRevoked = row(Refusal{Code: codes.Unauthenticated, Reason: "TOKEN_REVOKED", HTTP: 401,
 		Message: "this token was revoked: run `sconce token issue {session}`"})
+	// Not UNAUTHENTICATED: nobody looked at the token. No RetryInfo: with one, clients
+	// would go on guessing by themselves.
+	refuseGuesses = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_THROTTLED", HTTP: 429,
+		Message: "too many tokens that are not valid came from your address for this session, so this one was not looked at: " +
+			"wait 10 s, then connect with a token from `sconce token issue <session>`, copied whole"})
 	refuseIssuerAway = row(Refusal{Code: codes.Unavailable, Reason: "ISSUER_UNAVAILABLE", RetryAfter: pause, HTTP: 503,
 		Message: "the keys of this token's issuer cannot be fetched, so the token cannot be checked: " +
 			"wait, or run `sconce token issue {session}`; operators, see /readyz for the reason"})
@@ -255,7 +260,7 @@ var (
 func Refusals() []Refusal {
 	return []Refusal{
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refuseHeaders, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
-		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseIssuerAway, refuseDenied,
+		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseGuesses, refuseIssuerAway, refuseDenied,
 		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseWakeDraining, refuseSetup, refuseStateLost, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
 		refuseStreams, refuseRate, refuseArtifacts,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,

@@ -1,11 +1,8 @@
 package sessions
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 )
 
 // Cluster is what sessions run on: a Spark Connect server at an address that
@@ -43,35 +40,6 @@ func (c *Cluster) at(in *Instance) *Cluster {
 	e := *c
 	e.Address, e.Token = in.Address, in.Token
 	return &e
-}
-
-// ClusterTLS says which certificate a cluster must show.
-type ClusterTLS struct {
-	// CAFile is a PEM file of the authorities to trust; "" = the system's.
-	CAFile string
-	// ServerName is the name the certificate must bear; "" = the address's host.
-	ServerName string
-}
-
-// TLSConfig returns how to dial the cluster, or nil for HTTP/2 without TLS. The
-// CA file is read at each call, so a new connection sees a new file.
-func (c *Cluster) TLSConfig() (*tls.Config, error) {
-	if c.TLS == nil {
-		return nil, nil
-	}
-	conf := &tls.Config{ServerName: c.TLS.ServerName, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
-	if c.TLS.CAFile == "" {
-		return conf, nil
-	}
-	pem, err := os.ReadFile(c.TLS.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("cluster %s: read CA file: %w", c.Name, err)
-	}
-	conf.RootCAs = x509.NewCertPool()
-	if !conf.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("cluster %s: CA file %s holds no certificate", c.Name, c.TLS.CAFile)
-	}
-	return conf, nil
 }
 
 // Clusters are the configured clusters by name. It is not changed once built.

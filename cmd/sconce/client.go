@@ -28,6 +28,7 @@ type client struct {
 	endpoint  string // host:port
 	tokenFile string // "-" = standard input
 	ca        string // PEM file
+	cert, key string // PEM files of a client certificate, "" = none
 	secure    bool   // TLS also to this machine
 	timeout   time.Duration
 }
@@ -41,6 +42,8 @@ func (a *app) newClient(cmd *cobra.Command) *client {
 	f.StringVar(&c.endpoint, "endpoint", "", "host:port of the gateway (default: $SCONCE_ENDPOINT, the running `sconce dev`, or "+defaultEndpoint+")")
 	f.StringVar(&c.tokenFile, "token-file", "", "file with a control token, an API key or an OIDC token, - for standard input (default: $SCONCE_TOKEN, or the running `sconce dev`'s)")
 	f.StringVar(&c.ca, "ca", "", "PEM file of the authority to believe (default: the system's)")
+	f.StringVar(&c.cert, "cert", "", "PEM file of a client certificate, where the gateway asks for one (tls.client_auth)")
+	f.StringVar(&c.key, "key", "", "PEM file of its key")
 	f.BoolVar(&c.secure, "tls", false, "speak TLS also to this machine; to any other it is always spoken")
 	f.DurationVar(&c.timeout, "timeout", time.Minute, "how long the call may take")
 	// A word in backquotes would be taken for the name of the flag's value.
@@ -173,7 +176,7 @@ func (c *client) token() (string, error) {
 // to any other: a token never crosses a network in the clear.
 func (c *client) credentials(endpoint string) (credentials.TransportCredentials, error) {
 	host, _, _ := net.SplitHostPort(endpoint)
-	if !c.secure && c.ca == "" && isLoopback(host) {
+	if !c.secure && c.ca == "" && c.cert == "" && c.key == "" && isLoopback(host) {
 		return insecure.NewCredentials(), nil
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -186,6 +189,13 @@ func (c *client) credentials(endpoint string) (credentials.TransportCredentials,
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, usageError{fmt.Errorf("--ca %s: no certificate in it: name a PEM file", c.ca)}
 		}
+	}
+	if c.cert != "" || c.key != "" {
+		pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--cert and --key: %w: name the PEM files of a certificate and its key", err)}
+		}
+		conf.Certificates = []tls.Certificate{pair}
 	}
 	return credentials.NewTLS(conf), nil
 }

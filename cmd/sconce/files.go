@@ -30,11 +30,11 @@ func checkFiles(ctx context.Context, cfg *configs.Config, environ []string) erro
 	check("redis.tls", err)
 	for i, c := range cfg.Clusters {
 		if c.TLS.Enabled {
-			_, err = (&sessions.Cluster{Name: c.Name, TLS: &sessions.ClusterTLS{CAFile: c.TLS.CA}}).TLSConfig()
+			_, err = (&sessions.Cluster{Name: c.Name, TLS: clusterTLS(c.TLS)}).TLSConfig()
 			if err != nil {
-				err = fmt.Errorf("%w: write the path of a PEM file", err)
+				err = fmt.Errorf("%w: write the paths of PEM files", err)
 			}
-			check(fmt.Sprintf("clusters[%d].tls.ca", i), err)
+			check(fmt.Sprintf("clusters[%d].tls", i), err)
 		}
 		if c.Launch.Given() {
 			check(fmt.Sprintf("clusters[%d].launch", i), launchEngine(c.Launch).Check(ctx, environ))

@@ -48,6 +48,17 @@ func asked(ctx context.Context, err error) error {
 	return err
 }
 
+// clientAuth is tls.client_auth as crypto/tls has it.
+func clientAuth(asks string) tls.ClientAuthType {
+	switch asks {
+	case "request":
+		return tls.VerifyClientCertIfGiven
+	case "require":
+		return tls.RequireAndVerifyClientCert
+	}
+	return tls.NoClientCert
+}
+
 // certificate is the port's, if it has one.
 type certificate struct{ *proxy.Certificates }
 
@@ -69,7 +80,10 @@ func (g *gateway) certificates() (certificate, error) {
 	if g.cfg.TLS.Cert == "" {
 		return certificate{}, nil
 	}
-	c, err := proxy.NewCertificates(proxy.CertificatesConfig{Cert: g.cfg.TLS.Cert, Key: g.cfg.TLS.Key, Logger: g.log})
+	c, err := proxy.NewCertificates(proxy.CertificatesConfig{
+		Cert: g.cfg.TLS.Cert, Key: g.cfg.TLS.Key, Logger: g.log,
+		ClientAuth: clientAuth(g.cfg.TLS.ClientAuth), ClientCA: g.cfg.TLS.ClientCA,
+	})
 	return certificate{c}, err
 }
 

@@ -111,6 +111,10 @@ func touchEvery(list []configs.Cluster) time.Duration {
 	return max(every, 500*time.Millisecond)
 }
 
+func clusterTLS(t configs.ClusterTLS) *sessions.ClusterTLS {
+	return &sessions.ClusterTLS{CAFile: t.CA, ServerName: t.ServerName, CertFile: t.Cert, KeyFile: t.Key}
+}
+
 func clusterList(list []configs.Cluster, launchers map[string]launcher) (sessions.Clusters, error) {
 	out := make([]sessions.Cluster, 0, len(list))
 	for i, c := range list {
@@ -129,7 +133,7 @@ func clusterList(list []configs.Cluster, launchers map[string]launcher) (session
 			cluster.Launcher, cluster.Isolation, cluster.NeverRestart = l, sessions.Isolation(c.Isolation), c.Restart == "never"
 		}
 		if c.TLS.Enabled {
-			cluster.TLS = &sessions.ClusterTLS{CAFile: c.TLS.CA, ServerName: c.TLS.ServerName}
+			cluster.TLS = clusterTLS(c.TLS)
 		}
 		out = append(out, cluster)
 	}

@@ -17,11 +17,11 @@ func TestClusterList(t *testing.T) {
 	}
 	got, err := clusterList([]configs.Cluster{
 		{Name: "plain", Address: "a:1", Token: "t0ken"},
-		{Name: "secure", Address: "b:2", TLS: configs.ClusterTLS{Enabled: true, CA: "ca.pem", ServerName: "spark"}, TokenFile: file},
+		{Name: "secure", Address: "b:2", TLS: configs.ClusterTLS{Enabled: true, CA: "ca.pem", ServerName: "spark", Cert: "c.pem", Key: "k.pem"}, TokenFile: file},
 	}, nil)
 	want := sessions.Clusters{
 		"plain":  {Name: "plain", Address: "a:1", Token: "t0ken"},
-		"secure": {Name: "secure", Address: "b:2", Token: "s3cret", TLS: &sessions.ClusterTLS{CAFile: "ca.pem", ServerName: "spark"}},
+		"secure": {Name: "secure", Address: "b:2", Token: "s3cret", TLS: &sessions.ClusterTLS{CAFile: "ca.pem", ServerName: "spark", CertFile: "c.pem", KeyFile: "k.pem"}},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)

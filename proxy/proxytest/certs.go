@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -23,6 +24,51 @@ type Certs struct {
 	// Server presents the certificate; Client trusts the authority and nothing else,
 	// and wants the first of the names.
 	Server, Client *tls.Config
+
+	ca     *x509.Certificate
+	caKey  *ecdsa.PrivateKey
+	serial atomic.Int64
+}
+
+// Issue makes another certificate of the same authority, for servers and clients, as
+// PEM: the certificate, and its key.
+func (c *Certs) Issue(t testing.TB, names ...string) (cert, key []byte) {
+	t.Helper()
+	leaf := c.leaf(names)
+	leafKey := newKey(t)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := signCert(t, leaf, c.ca, leafKey, c.caKey)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+}
+
+// Pair is Issue, ready for use.
+func (c *Certs) Pair(t testing.TB, names ...string) tls.Certificate {
+	t.Helper()
+	pair, err := tls.X509KeyPair(c.Issue(t, names...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func (c *Certs) leaf(names []string) *x509.Certificate {
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(1 + c.serial.Add(1)), Subject: pkix.Name{CommonName: names[0]},
+		NotBefore: c.ca.NotBefore, NotAfter: c.ca.NotAfter,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			leaf.IPAddresses = append(leaf.IPAddresses, ip)
+		} else {
+			leaf.DNSNames = append(leaf.DNSNames, n)
+		}
+	}
+	return leaf
 }
 
 // NewCerts makes a certificate for names, which may be addresses. Without any
@@ -41,28 +87,16 @@ func NewCerts(t testing.TB, names ...string) *Certs {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]},
-		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, n := range names {
-		if ip := net.ParseIP(n); ip != nil {
-			leaf.IPAddresses = append(leaf.IPAddresses, ip)
-		} else {
-			leaf.DNSNames = append(leaf.DNSNames, n)
-		}
-	}
-	caKey, leafKey := newKey(t), newKey(t)
-	caDER := signCert(t, ca, ca, caKey, caKey)
-	leafDER := signCert(t, leaf, ca, leafKey, caKey)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	c.ca, c.caKey = ca, newKey(t)
+	caDER := signCert(t, ca, ca, c.caKey, c.caKey)
+	cert, key := c.Issue(t, names...)
+	writeFile(t, c.CAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}))
+	writeFile(t, c.CertFile, cert)
+	writeFile(t, c.KeyFile, key)
+	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writePEM(t, c.CAFile, "CERTIFICATE", caDER)
-	writePEM(t, c.CertFile, "CERTIFICATE", leafDER)
-	writePEM(t, c.KeyFile, "PRIVATE KEY", keyDER)
 	parsed, err := x509.ParseCertificate(caDER)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +106,7 @@ func NewCerts(t testing.TB, names ...string) *Certs {
 	h2 := []string{"h2"}
 	c.Server = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: h2,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{leafDER}, PrivateKey: leafKey}},
+		Certificates: []tls.Certificate{pair},
 	}
 	c.Client = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: h2, RootCAs: roots, ServerName: names[0]}
 	return c
@@ -96,9 +130,9 @@ func signCert(t testing.TB, cert, parent *x509.Certificate, key, parentKey *ecds
 	return der
 }
 
-func writePEM(t testing.TB, path, kind string, der []byte) {
+func writeFile(t testing.TB, path string, data []byte) {
 	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

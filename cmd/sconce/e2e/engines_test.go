@@ -103,6 +103,8 @@ func startSpark(dir, cache string) (*engine, error) {
 		"--name", "sconce-e2e", "--master", "local[2]", "--driver-memory", "3g"}
 	for _, setting := range []string{
 		"spark.ui.enabled=false",
+		// In its configuration, besides the environment: see TestConfigKeepsTheToken.
+		authenticateToken + "=" + engineSecret,
 		// Spark keeps the texts of plans that have run, and ours are of 64 MiB.
 		"spark.sql.maxPlanStringLength=10000",
 		"spark.sql.ui.retainedExecutions=1",

@@ -58,6 +58,10 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// Plaintext: the port has no certificate.
 	Plaintext bool
+	// Certificates are the port's; nil = Gateway.Certs, which do not change.
+	Certificates *proxy.CertificatesConfig
+	// ClusterTLS is how the engine is reached, by the name engine.test; nil = plaintext.
+	ClusterTLS *sessions.ClusterTLS
 	// Verifier makes what checks tokens out of the gateway's keys; nil = Keys.Verifier.
 	Verifier func(*proxytest.Keys) proxy.TokenVerifier
 	// Logger; nil = none.
@@ -117,7 +121,7 @@ func (g *Gateway) must(err error) {
 // wire builds the parts, in the order of cmd/sconce.
 func (g *Gateway) wire(cfg Config) {
 	g.t.Helper()
-	clusters, err := sessions.NewClusters([]sessions.Cluster{{Name: Cluster, Address: "engine.test:15002", Token: Token}})
+	clusters, err := sessions.NewClusters([]sessions.Cluster{{Name: Cluster, Address: "engine.test:15002", TLS: cfg.ClusterTLS, Token: Token}})
 	g.must(err)
 	g.Store, err = redisstore.New(redisstore.Config{Addresses: []string{g.Redis.Addr()}})
 	g.must(err)
@@ -172,9 +176,13 @@ func (g *Gateway) port(cfg Config, own *proxy.Own) *proxy.Port {
 		pc.HandshakeTimeout = 5 * time.Second
 	}
 	if !cfg.Plaintext {
-		certs, err := proxy.NewCertificates(proxy.CertificatesConfig{Cert: g.Certs.CertFile, Key: g.Certs.KeyFile})
+		if cfg.Certificates == nil {
+			cfg.Certificates = &proxy.CertificatesConfig{Cert: g.Certs.CertFile, Key: g.Certs.KeyFile}
+		}
+		certs, err := proxy.NewCertificates(*cfg.Certificates)
 		g.must(err)
 		pc.TLS = certs.TLS()
+		g.run = append(g.run, certs.Run)
 	}
 	port, err := proxy.NewPort(pc)
 	g.must(err)

@@ -1,0 +1,279 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/sconce-dev/sconce/proxy"
+	"github.com/sconce-dev/sconce/proxy/proxytest"
+	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// handshakes says whether the port takes a client that shows this certificate. With
+// TLS 1.3 a client learns by its first read.
+func handshakes(t *testing.T, server *tls.Config, client *tls.Config) error {
+	t.Helper()
+	ln := proxytest.TCP(t)
+	done := make(chan error, 1)
+	go func() {
+		far, err := ln.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer far.Close()
+		_ = far.SetDeadline(time.Now().Add(20 * time.Second))
+		conn := tls.Server(far, server)
+		if err = conn.Handshake(); err == nil {
+			_, err = conn.Write([]byte("ok"))
+		}
+		done <- err
+	}()
+	near, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	_ = near.SetDeadline(time.Now().Add(20 * time.Second))
+	_, err = io.ReadFull(tls.Client(near, client), make([]byte, 2))
+	near.Close()
+	return errors.Join(err, <-done)
+}
+
+func TestClientCertificates(t *testing.T) {
+	own, foreign := proxytest.NewCerts(t), proxytest.NewCerts(t)
+	good, stranger := own.Pair(t, "alice"), foreign.Pair(t, "alice")
+	for _, tc := range []struct {
+		name    string
+		auth    tls.ClientAuthType
+		shows   []tls.Certificate
+		refused bool
+	}{
+		{"none asked, none shown", tls.NoClientCert, nil, false},
+		{"none asked, one shown", tls.NoClientCert, []tls.Certificate{good}, false},
+		{"asked, none shown", tls.VerifyClientCertIfGiven, nil, false},
+		{"asked, a good one", tls.VerifyClientCertIfGiven, []tls.Certificate{good}, false},
+		{"asked, another authority's", tls.VerifyClientCertIfGiven, []tls.Certificate{stranger}, true},
+		{"required, none shown", tls.RequireAndVerifyClientCert, nil, true},
+		{"required, a good one", tls.RequireAndVerifyClientCert, []tls.Certificate{good}, false},
+		{"required, another authority's", tls.RequireAndVerifyClientCert, []tls.Certificate{stranger}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := proxy.CertificatesConfig{Cert: own.CertFile, Key: own.KeyFile, ClientAuth: tc.auth}
+			if tc.auth != tls.NoClientCert {
+				cfg.ClientCA = own.CAFile
+			}
+			c, err := proxy.NewCertificates(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := own.Client.Clone()
+			// Whatever the server says that it believes: clients do not keep to that.
+			client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				if len(tc.shows) == 0 {
+					return &tls.Certificate{}, nil
+				}
+				return &tc.shows[0], nil
+			}
+			if err := handshakes(t, c.TLS(), client); (err != nil) != tc.refused {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// A new authority counts from when it was noticed, the old one no longer, also for
+// who comes back with the ticket of a session.
+func TestClientAuthorityFollowsItsFile(t *testing.T) {
+	own, next := proxytest.NewCerts(t), proxytest.NewCerts(t)
+	file := filepath.Join(t.TempDir(), "clients.pem")
+	copyFile(t, own.CAFile, file)
+	c, err := proxy.NewCertificates(proxy.CertificatesConfig{
+		Cert: own.CertFile, Key: own.KeyFile, ClientAuth: tls.RequireAndVerifyClientCert, ClientCA: file, Every: 5 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(ctx) }()
+	defer func() { cancel(); <-ran }()
+	server := c.TLS()
+	of := func(certs *proxytest.Certs) *tls.Config {
+		conf := own.Client.Clone()
+		conf.Certificates = []tls.Certificate{certs.Pair(t, "alice")}
+		conf.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		return conf
+	}
+	old, fresh := of(own), of(next)
+	if err := handshakes(t, server, old); err != nil {
+		t.Fatal(err)
+	}
+	if handshakes(t, server, fresh) == nil {
+		t.Fatal("an authority that is not ours was believed")
+	}
+	if err := os.WriteFile(file, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(30 * time.Millisecond)
+	if err := handshakes(t, server, old); err != nil {
+		t.Errorf("while the file is no good: %v", err)
+	}
+	copyFile(t, next.CAFile, file)
+	deadline := time.Now().Add(10 * time.Second)
+	for handshakes(t, server, fresh) != nil {
+		if time.Now().After(deadline) {
+			t.Fatal("the new authority was not noticed")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if handshakes(t, server, old) == nil {
+		t.Error("the old authority is still believed")
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClientAuthNeedsAnAuthority(t *testing.T) {
+	own := proxytest.NewCerts(t)
+	for name, file := range map[string]string{"none": "", "no PEM": own.KeyFile} {
+		_, err := proxy.NewCertificates(proxy.CertificatesConfig{
+			Cert: own.CertFile, Key: own.KeyFile, ClientAuth: tls.RequireAndVerifyClientCert, ClientCA: file,
+		})
+		if err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+// Every certificate and key there is changes thirty times under load, in two writes
+// each so that halves of two pairs stand beside each other: the port's, the one that
+// Sconce shows the engine, and the engine's. Each connection is new, and no call fails.
+func TestRotationUnderLoadFailsNoCall(t *testing.T) {
+	rotations := 30
+	ca := proxytest.NewCerts(t, "localhost")
+	dir := t.TempDir()
+	port, shown := newRotated(t, ca, dir, "port", "localhost"), newRotated(t, ca, dir, "shown", "sconce")
+	var engine atomic.Pointer[tls.Certificate]
+	turn := func() {
+		port.write(t)
+		shown.write(t)
+		pair := ca.Pair(t, "engine.test")
+		engine.Store(&pair)
+	}
+	turn()
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(ca.CAFile)
+	if err != nil || !roots.AppendCertsFromPEM(pem) {
+		t.Fatal("no authority")
+	}
+	g := gateway.Start(t, gateway.Config{
+		Spark: proxytest.SparkConfig{
+			TLS: &tls.Config{
+				MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return engine.Load(), nil },
+			},
+			// The engine ends its connections early, so that new ones are made.
+			Options: []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{
+				MaxConnectionAge: 50 * time.Millisecond, MaxConnectionAgeGrace: time.Minute,
+			})},
+		},
+		Certificates: &proxy.CertificatesConfig{
+			Cert: port.cert, Key: port.key, Every: 10 * time.Millisecond,
+			ClientAuth: tls.RequireAndVerifyClientCert, ClientCA: ca.CAFile,
+		},
+		ClusterTLS: &sessions.ClusterTLS{CAFile: ca.CAFile, ServerName: "engine.test", CertFile: shown.cert, KeyFile: shown.key},
+	})
+	id := g.Session("alice", sessions.Active)
+	fields := g.Credentials(id, "alice")
+	plan := proxytest.ExecutePlan(spark1, "alice", "", false, bytes.Repeat([]byte("p"), 1000))
+
+	ctx, stop := context.WithCancel(t.Context())
+	var calls, connections atomic.Int64
+	var load errgroup.Group
+	for range 4 {
+		conf := ca.Client.Clone()
+		conf.Certificates = []tls.Certificate{ca.Pair(t, "alice")}
+		load.Go(func() error {
+			for ctx.Err() == nil {
+				dial := tls.Dialer{Config: conf}
+				c := proxytest.NewCaller(t, func(ctx context.Context) (net.Conn, error) {
+					connections.Add(1)
+					return dial.DialContext(ctx, "tcp", g.Addr())
+				})
+				for range 5 {
+					got, err := c.Collect(proxytest.With(t.Context(), fields...), proxytest.SparkService+"ExecutePlan", plan)
+					if err != nil || len(got) != 4 {
+						return errors.Join(err, errors.New("a call failed"))
+					}
+					calls.Add(1)
+				}
+				_ = c.Conn.Close()
+			}
+			return nil
+		})
+	}
+	for range rotations {
+		turn()
+		time.Sleep(100 * time.Millisecond)
+	}
+	stop()
+	if err := load.Wait(); err != nil {
+		t.Error(err)
+	}
+	if calls.Load() != 5*connections.Load() {
+		t.Errorf("%d calls by %d connections: some were dialled twice", calls.Load(), connections.Load())
+	}
+	if _, accepted := g.Spark.Conns(); accepted < rotations/2 {
+		t.Errorf("the engine saw %d connections only", accepted)
+	}
+	t.Logf("%d calls, %d connections", calls.Load(), connections.Load())
+}
+
+// rotated is a pair of files.
+type rotated struct {
+	ca        *proxytest.Certs
+	cert, key string
+	name      string
+}
+
+func newRotated(t *testing.T, ca *proxytest.Certs, dir, file, name string) *rotated {
+	t.Helper()
+	return &rotated{ca: ca, cert: filepath.Join(dir, file+".pem"), key: filepath.Join(dir, file+"-key.pem"), name: name}
+}
+
+func (r *rotated) write(t *testing.T) {
+	t.Helper()
+	cert, key := r.ca.Issue(t, r.name)
+	if err := os.WriteFile(r.cert, cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	if err := os.WriteFile(r.key, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,73 @@
+package sessions
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"sync/atomic"
+)
+
+// ClusterTLS says which certificate a cluster must show, and which one is shown to it.
+// It is used by its pointer and not copied.
+type ClusterTLS struct {
+	// CAFile is a PEM file of the authorities to trust; "" = the system's.
+	CAFile string
+	// ServerName is the name the certificate must bear; "" = the address's host.
+	ServerName string
+	// CertFile and KeyFile are PEM files of a client certificate, with its chain, and
+	// its key; both "" = none.
+	CertFile, KeyFile string
+
+	shown atomic.Pointer[tls.Certificate] // the last pair that was good
+}
+
+// TLSConfig returns how to dial the cluster, or nil for HTTP/2 without TLS. The
+// files are read again for each connection, so a new one sees what is new. Those of
+// the client certificate must be a pair at first; while they are replaced, which
+// takes two steps, the last good pair is shown.
+func (c *Cluster) TLSConfig() (*tls.Config, error) {
+	if c.TLS == nil {
+		return nil, nil
+	}
+	conf, err := c.TLS.config()
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", c.Name, err)
+	}
+	return conf, nil
+}
+
+func (t *ClusterTLS) config() (*tls.Config, error) {
+	conf := &tls.Config{ServerName: t.ServerName, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+	if t.CertFile != "" {
+		if _, err := t.pair(); err != nil {
+			return nil, err
+		}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.pair() }
+	}
+	if t.CAFile == "" {
+		return conf, nil
+	}
+	pem, err := os.ReadFile(t.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read CA file: %w", err)
+	}
+	conf.RootCAs = x509.NewCertPool()
+	if !conf.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("CA file %s holds no certificate", t.CAFile)
+	}
+	return conf, nil
+}
+
+// pair reads the client certificate.
+func (t *ClusterTLS) pair() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err == nil {
+		t.shown.Store(&pair)
+		return &pair, nil
+	}
+	if last := t.shown.Load(); last != nil {
+		return last, nil
+	}
+	return nil, fmt.Errorf("client certificate %s with key %s: %w", t.CertFile, t.KeyFile, err)
+}
