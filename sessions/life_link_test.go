@@ -126,6 +126,14 @@ func (k *link) PutEngine(ctx context.Context, e sessions.EngineRecord, token str
 	return overErr(ctx, k, "PutEngine", func(ctx context.Context) error { return k.Memory.PutEngine(ctx, e, token) })
 }
 
+func (k *link) TakePlace(ctx context.Context, key sessions.EngineKey, p sessions.Place) error {
+	return overErr(ctx, k, "TakePlace", func(ctx context.Context) error { return k.Memory.TakePlace(ctx, key, p) })
+}
+
+func (k *link) FreePlace(ctx context.Context, key sessions.EngineKey, p sessions.Place) error {
+	return overErr(ctx, k, "FreePlace", func(ctx context.Context) error { return k.Memory.FreePlace(ctx, key, p) })
+}
+
 func (k *link) LeaveEngine(ctx context.Context, key sessions.EngineKey, id sessions.ID, generation uint64) (*sessions.Instance, error) {
 	return over(ctx, k, "LeaveEngine", func(ctx context.Context) (*sessions.Instance, error) {
 		in, err := k.Memory.LeaveEngine(ctx, key, id, generation)
@@ -262,8 +270,12 @@ func (k *link) Alive(ctx context.Context, in sessions.Instance) error {
 
 func (k *link) Reaches(sessions.Instance) bool { return true }
 
-func (k *link) Running(ctx context.Context) ([]sessions.Launched, error) {
-	return over(ctx, k, "Running", func(context.Context) ([]sessions.Launched, error) { return k.world.engines.all(), nil })
+// starter is k as a launcher: what it lists are engines, where the registry counts
+// operations.
+type starter struct{ *link }
+
+func (k starter) Running(ctx context.Context) ([]sessions.Launched, error) {
+	return over(ctx, k.link, "Running", func(context.Context) ([]sessions.Launched, error) { return k.world.engines.all(), nil })
 }
 
 func (e *engines) end(id string) {

@@ -132,7 +132,7 @@ func (w *world) start(place int) {
 	w.seed++
 	k := &link{Memory: w.memory, world: w, seed: w.seed, drawn: map[string]uint64{}, streams: map[*stream]struct{}{}}
 	r := &process{link: k}
-	cs, err := sessions.NewClusters([]sessions.Cluster{{Name: "c", Launcher: k, Isolation: w.isolation, Policy: sessions.ClusterPolicy{IdleTimeout: idleAfter}}})
+	cs, err := sessions.NewClusters([]sessions.Cluster{{Name: "c", Launcher: starter{k}, Isolation: w.isolation, Policy: sessions.ClusterPolicy{IdleTimeout: idleAfter}}})
 	w.must(err)
 	waker, err := sessions.NewWaker(sessions.WakerConfig{
 		Store: k, Engine: &engine{}, Clusters: cs, Timeout: time.Minute,
