@@ -208,11 +208,13 @@ func TestPreparation(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tr := newTestRouter(t, nil)
-				tr.registry.bind = func(context.Context, sessions.SparkID) error {
-					time.Sleep(time.Second) // else it may be done before the stream is held
-					return nil
+				slowly := func(err error) func(context.Context, sessions.SparkID) error {
+					return func(context.Context, sessions.SparkID) error {
+						time.Sleep(time.Second) // else it may be done before the stream is held
+						return err
+					}
 				}
-				tr.registry.prepare = func(context.Context, sessions.SparkID) error { return tc.err }
+				tr.registry.bind, tr.registry.prepare = slowly(nil), slowly(tc.err)
 				s := tr.send(sparkHead(tc.method))
 				v, e := s.edit(tc.body, true)
 				if v != relay.Hold {
