@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // maxKeyFileBytes is the longest key file that is read.
@@ -19,6 +20,7 @@ const maxKeyFileBytes = 64 << 10
 type keyFile struct {
 	path string
 	mode fs.FileMode
+	lent bool // by root, to who reads it as a member of its group
 	data []byte
 }
 
@@ -45,11 +47,18 @@ func readKeyFile(path string) (*keyFile, error) {
 	if len(data) > maxKeyFileBytes {
 		return nil, fmt.Errorf("key file %s is longer than 64 KiB: split it", path)
 	}
-	return &keyFile{path: path, mode: info.Mode(), data: data}, nil
+	return &keyFile{path: path, mode: info.Mode(), lent: lent(info, os.Geteuid()), data: data}, nil
+}
+
+// lent says whether a file is root's and its reader, user, is not. So secrets come into
+// a container of Kubernetes: root owns them, and their group (fsGroup) is the reader's.
+func lent(info fs.FileInfo, user int) bool {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && owner.Uid == 0 && user != 0
 }
 
 // publicKeys reads the keys of a PEM or a JWKS file. Of private keys it takes
-// the public half, but only out of a file that nobody else can read.
+// the public half, but only out of a file that nobody else can read (checkMode).
 func (f *keyFile) publicKeys() ([]*publicKey, error) {
 	keys, err := f.parse()
 	if err != nil {
@@ -84,7 +93,11 @@ func (f *keyFile) parse() ([]*publicKey, error) {
 }
 
 func (f *keyFile) checkMode(private bool) error {
-	if perm := f.mode.Perm(); private && perm&0o077 != 0 {
+	forbidden := fs.FileMode(0o077)
+	if f.lent {
+		forbidden = 0o037
+	}
+	if perm := f.mode.Perm(); private && perm&forbidden != 0 {
 		return fmt.Errorf("it holds a private key and its mode %04o lets others at it: run `chmod 600 %s`", perm, f.path)
 	}
 	return nil

@@ -148,6 +148,34 @@ func TestPrivateKeysMustBePrivate(t *testing.T) {
 	}
 }
 
+// owned is a file's info with another owner.
+type owned struct {
+	os.FileInfo
+	by uint32
+}
+
+func (o owned) Sys() any { return &syscall.Stat_t{Uid: o.by} }
+
+// A file that root lends to a group may be read by that group, by nobody else, and
+// written by root alone.
+func TestPrivateKeysLentByRoot(t *testing.T) {
+	for _, tc := range []struct {
+		owner uint32
+		user  int
+		lent  bool
+	}{{0, 65532, true}, {0, 0, false}, {65532, 65532, false}, {1000, 65532, false}, {1000, 0, false}} {
+		if got := lent(owned{by: tc.owner}, tc.user); got != tc.lent {
+			t.Errorf("owner %d, user %d: lent %v", tc.owner, tc.user, got)
+		}
+	}
+	for mode := range os.FileMode(0o1000) {
+		f := &keyFile{path: "key.pem", mode: mode, lent: true}
+		if err := f.checkMode(true); (err == nil) != (mode&0o037 == 0) {
+			t.Errorf("mode %04o: %v", mode, err)
+		}
+	}
+}
+
 func TestSigningKeyRoundTrip(t *testing.T) {
 	for _, alg := range []Algorithm{ES256, EdDSA} {
 		t.Run(string(alg), func(t *testing.T) {

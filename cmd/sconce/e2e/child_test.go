@@ -34,7 +34,11 @@ func runStarter() {
 }
 
 func startCmd(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = childAttr()
+	attr := childAttr()
+	if more := cmd.SysProcAttr; more != nil {
+		attr.Chroot, attr.Credential = more.Chroot, more.Credential
+	}
+	cmd.SysProcAttr = attr
 	failed := make(chan error)
 	starter <- func() { failed <- cmd.Start() }
 	return <-failed

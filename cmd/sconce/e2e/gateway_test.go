@@ -39,6 +39,7 @@ type gateway struct {
 	admin  string   // URL of its page for operators
 	front  string   // its configuration, but for the ports
 	env    []string // beside our own
+	bare   *bare    // where it runs in a root of its own, nil = on this machine as it is
 	child  *child
 
 	mu      sync.Mutex
@@ -109,6 +110,7 @@ func (g *gateway) serve(front string) error {
 	if g.port, err = freePort(); err != nil {
 		return err
 	}
+	dir := g.bare.seen(g.dir)
 	g.front, g.admin = front, "http://127.0.0.1:"+strconv.Itoa(admin)
 	config := fmt.Sprintf(`listen: "127.0.0.1:%d"
 endpoint: "127.0.0.1:%d"
@@ -117,13 +119,16 @@ tls: {cert: %q, key: %q}
 auth: {signing_key: %q}
 drain_timeout: 30s
 log: {level: debug}
-%s`, g.port, g.port, admin, filepath.Join(g.dir, "server.pem"), filepath.Join(g.dir, "server.key"),
-		filepath.Join(g.dir, "signing.pem"), front)
+%s`, g.port, g.port, admin, filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"),
+		filepath.Join(dir, "signing.pem"), front)
 	if err := os.WriteFile(g.config, []byte(config), 0o600); err != nil {
 		return err
 	}
 	cmd := exec.Command(g.binary, "serve", "--config", g.config)
 	cmd.Env = append(os.Environ(), g.env...)
+	if err := g.bare.command(g, cmd); err != nil {
+		return err
+	}
 	if g.child, err = startChild(g.dir, g.name, syscall.SIGTERM, cmd); err != nil {
 		return err
 	}
