@@ -93,12 +93,28 @@ func (f *keyFile) parse() ([]*publicKey, error) {
 }
 
 func (f *keyFile) checkMode(private bool) error {
-	forbidden := fs.FileMode(0o077)
-	if f.lent {
-		forbidden = 0o037
+	if private && exposed(f.mode, f.lent) {
+		return fmt.Errorf("it holds a private key and its mode %04o lets others at it: run `chmod 600 %s`", f.mode.Perm(), f.path)
 	}
-	if perm := f.mode.Perm(); private && perm&forbidden != 0 {
-		return fmt.Errorf("it holds a private key and its mode %04o lets others at it: run `chmod 600 %s`", perm, f.path)
+	return nil
+}
+
+func exposed(mode fs.FileMode, lent bool) bool {
+	if lent {
+		return mode.Perm()&0o037 != 0
+	}
+	return mode.Perm()&0o077 != 0
+}
+
+// CheckSecretFile returns an error that says what to do where others than its reader
+// may be at a file that holds a secret.
+func CheckSecretFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if exposed(info.Mode(), lent(info, os.Geteuid())) {
+		return fmt.Errorf("its mode %04o lets others at it: run `chmod 600 %s`", info.Mode().Perm(), path)
 	}
 	return nil
 }

@@ -132,6 +132,9 @@ func TestPrivateKeysMustBePrivate(t *testing.T) {
 			continue // not for us to read either
 		}
 		path := writeFile(t, "key.pem", mode, privatePEM(t, "PRIVATE KEY", k.es256))
+		if err := CheckSecretFile(path); (err == nil) != (mode&0o077 == 0) {
+			t.Errorf("mode %04o: any secret: %v", mode, err)
+		}
 		_, signErr := LoadSigningKey(path)
 		_, setErr := NewKeySet(KeySetConfig{Files: []string{path}})
 		if mode&0o077 == 0 {

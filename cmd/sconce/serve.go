@@ -51,6 +51,7 @@ func (a *app) serve(ctx context.Context, sources configs.Sources) error {
 	level := zap.NewAtomicLevel()
 	log := newLogger(cfg.Log, level, a.stderr)
 	defer func() { _ = log.Sync() }()
+	warnExposed(cfg, log)
 	ctx, stop := context.WithCancel(ctx)
 	cut, updates := make(chan struct{}), make(chan *configs.Config)
 	go a.stopTwice(ctx, stop, cut, log)
