@@ -56,7 +56,7 @@ type EngineStore interface {
 	// FreePlace ends a place of which no engine came.
 	FreePlace(ctx context.Context, key EngineKey, p Place) error
 	// PutEngine records an engine as up, with one member. ErrLeaseLost where the
-	// lease is not held by that token, ErrConflict where one is up already.
+	// lease is not held by that token, ErrConflict where another is up already.
 	PutEngine(ctx context.Context, e EngineRecord, lease string) error
 	// LeaveEngine takes a member out, unless it joined again with a higher
 	// generation. If it was the last one, the engine is down and returned: the

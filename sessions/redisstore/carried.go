@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -30,13 +31,15 @@ return 'done'
 
 // takeLoss says who is to tell of a loss.
 //
-//	KEYS[1] carried    ARGV[1] Spark id    ARGV[2] generation
+//	KEYS[1] carried    ARGV[1] Spark id    ARGV[2] generation    ARGV[3] who asks
 //
-// Returns 1 to the first who asks, else 0.
+// Returns 1 to the first who asks, also where its answer was lost and it asks again; else 0.
 var takeLoss = redis.NewScript(`
 if redis.call('HGET', KEYS[1], 'g') ~= ARGV[2] then return 0 end
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-return redis.call('HSETNX', KEYS[1], 't ' .. ARGV[1], '1')
+local told = 't ' .. ARGV[1]
+if redis.call('HGET', KEYS[1], told) == ARGV[3] then return 1 end
+return redis.call('HSETNX', KEYS[1], told, ARGV[3])
 `)
 
 // SetCarried implements sessions.CarriedStore.
@@ -84,7 +87,7 @@ func (s *Store) Carried(ctx context.Context, id sessions.ID, generation uint64) 
 
 // TakeLoss implements sessions.CarriedStore.
 func (s *Store) TakeLoss(ctx context.Context, id sessions.ID, spark sessions.SparkID, generation uint64) (bool, error) {
-	got, err := takeLoss.Run(ctx, s.rdb, []string{s.keys.carried(id)}, string(spark), strconv.FormatUint(generation, 10)).Int()
+	got, err := takeLoss.Run(ctx, s.rdb, []string{s.keys.carried(id)}, string(spark), strconv.FormatUint(generation, 10), rand.Text()).Int()
 	if err != nil {
 		return false, unavailable(err)
 	}

@@ -35,6 +35,7 @@ return instance
 //
 // Returns "done", "lost" or "up".
 var putEngine = redis.NewScript(`
+if redis.call('HGET', KEYS[1], 'id') == ARGV[3] then return 'done' end -- the first answer was lost
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 'lost' end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'up' end
 redis.call('DEL', KEYS[2])

@@ -41,6 +41,7 @@ return 'done'
 // Returns "done", "full", "missing" or "closed".
 var addEntry = redis.NewScript(whileOpen + `
 local spark = ARGV[1]
+if redis.call('HEXISTS', KEYS[2], spark .. ' e ' .. ARGV[2]) == 1 then return 'done' end -- the first answer was lost
 local have = redis.call('HMGET', KEYS[2], spark .. ' bytes', spark .. ' count', spark .. ' run')
 if tonumber(have[1] or '0') + tonumber(ARGV[3]) > tonumber(ARGV[6]) then return 'full' end
 if tonumber(have[2] or '0') + 1 > tonumber(ARGV[7]) then return 'full' end

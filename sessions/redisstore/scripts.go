@@ -96,12 +96,21 @@ return redis.call('HGETALL', KEYS[1])
 //	ARGV[10] how long it must have been unused, ms, 0 = that does not matter
 //	ARGV[11] by how much the clock is to be put back, ms
 //	ARGV[12] how long an operation counts as running after it was last seen, ms
+//	ARGV[13] a name of this step alone
 //
 // Returns {"done", record}, {"missing"}, {"closed"} or {"conflict"}. Closing a
 // closed session changes nothing and returns {"done", record}.
+//
+// Where the answer is lost the client asks again, by the same name: the last steps'
+// names are in the record, so that none is done twice, nor denied. {"over"}: it was
+// done, and others have followed.
 var transition = redis.NewScript(`
-local have = redis.call('HMGET', KEYS[1], 'state', 'generation', 'used')
+local have = redis.call('HMGET', KEYS[1], 'state', 'generation', 'used', 'steps')
 if not have[1] then return {'missing'} end
+local steps = have[4] or ''
+local at = string.find(steps, ARGV[13], 1, true)
+if at == 1 then return {'done', redis.call('HGETALL', KEYS[1])} end
+if at then return {'over'} end
 if have[1] == 'closed' then
   if ARGV[4] == 'closed' then return {'done', redis.call('HGETALL', KEYS[1])} end
   return {'closed'}
@@ -114,7 +123,8 @@ if ARGV[10] ~= '0' then
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - tonumber(ARGV[12]))
   if redis.call('ZCARD', KEYS[4]) > 0 then return {'conflict'} end
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[4], 'reason', ARGV[5], 'changed', ARGV[6])
+steps = ARGV[13] .. ' ' .. string.sub(steps, 1, 7 * (#ARGV[13] + 1))
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'reason', ARGV[5], 'changed', ARGV[6], 'steps', steps)
 if ARGV[4] == 'active' then
   redis.call('HINCRBY', KEYS[1], 'generation', 1)
   redis.call('HSET', KEYS[1], 'used', string.format('%.0f', now))

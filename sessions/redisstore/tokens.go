@@ -33,6 +33,7 @@ var addToken = redis.NewScript(`
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'missing' end
 if state == 'closed' then return 'closed' end
+if redis.call('HGET', KEYS[2], ARGV[1]) == ARGV[2] then return 'done' end -- the first answer was lost
 local all = redis.call('HGETALL', KEYS[2])
 local open = 0
 for i = 1, #all, 2 do

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 
@@ -9,6 +10,9 @@ import (
 
 	"github.com/sconce-dev/sconce/sessions"
 )
+
+// stepName is how long the name of a step is: 50 bits, told apart from seven others.
+const stepName = 10
 
 // Transition implements sessions.Store. After a close it frees the name and has
 // the bindings expire; where that fails the session is closed all the same, the
@@ -30,7 +34,7 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	}
 	got, err := transition.Run(ctx, s.rdb, keys,
 		string(id), string(t.From), t.Generation, string(t.To), t.Reason, t.At.UnixMilli(),
-		s.keep.Milliseconds(), s.keys.changes(), engine, t.Unused.Milliseconds(), t.Skew.Milliseconds(), operationsKept.Milliseconds()).Slice()
+		s.keep.Milliseconds(), s.keys.changes(), engine, t.Unused.Milliseconds(), t.Skew.Milliseconds(), operationsKept.Milliseconds(), rand.Text()[:stepName]).Slice()
 	if err != nil {
 		return sessions.Session{}, unavailable(err)
 	}
@@ -56,6 +60,8 @@ func outcome(id sessions.ID, got []any) (sessions.Session, error) {
 		return sessions.Session{}, sessions.ErrClosed
 	case "conflict":
 		return sessions.Session{}, sessions.ErrConflict
+	case "over":
+		return sessions.Session{}, fmt.Errorf("%w: the answer to a step of session %s was lost, and the session is further by now", sessions.ErrUnavailable, id)
 	}
 	list, _ := got[len(got)-1].([]any)
 	fields := make([]string, len(list))

@@ -99,6 +99,8 @@ func testEngineLease(t *testing.T, s *suite) {
 	record := sessions.EngineRecord{Key: key, Cluster: "c", Instance: sessions.Instance{ID: "x"}, Members: map[sessions.ID]uint64{a.ID: 1}}
 	wantError(t, s.PutEngine(t.Context(), record, "two"), sessions.ErrLeaseLost)
 	must(t, s.PutEngine(t.Context(), record, "one"))
+	must(t, s.PutEngine(t.Context(), record, "one")) // by who did not hear the answer
+	record.ID = "y"
 	wantError(t, s.PutEngine(t.Context(), record, "one"), sessions.ErrConflict)
 	must(t, s.UnleaseEngine(t.Context(), key, "one"))
 	s.lease(t, key, "two", true)

@@ -56,11 +56,13 @@ func (m *Memory) PutEngine(ctx context.Context, e sessions.EngineRecord, token s
 		return err
 	}
 	defer m.mu.Unlock()
-	l := m.engines.leases["e:"+string(e.Key)]
+	l, up := m.engines.leases["e:"+string(e.Key)], m.engines.up[e.Key]
 	switch {
+	case up != nil && up.ID == e.ID:
+		return nil
 	case l.token != token || !time.Now().Before(l.until):
 		return sessions.ErrLeaseLost
-	case m.engines.up[e.Key] != nil:
+	case up != nil:
 		return sessions.ErrConflict
 	}
 	e.Members = maps.Clone(e.Members)

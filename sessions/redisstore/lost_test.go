@@ -1,0 +1,166 @@
+package redisstore_test
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sconce-dev/sconce/sessions"
+	"github.com/sconce-dev/sconce/sessions/redisstore"
+	"github.com/sconce-dev/sconce/sessions/storetest"
+)
+
+// lossy stands before a Redis. Armed, it lets one request through and loses its
+// answer, with the connection.
+type lossy struct {
+	net.Listener
+	server string
+	armed  atomic.Bool
+	busy   sync.WaitGroup
+}
+
+func newLossy(t *testing.T, server string) *lossy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lossy{Listener: ln, server: server}
+	l.busy.Go(func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			l.busy.Go(func() { l.link(near) })
+		}
+	})
+	t.Cleanup(func() { ln.Close(); l.busy.Wait() })
+	return l
+}
+
+func (l *lossy) link(near net.Conn) {
+	defer near.Close()
+	far, err := net.Dial("tcp", l.server)
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	l.busy.Go(func() {
+		_, _ = io.Copy(far, near)
+		far.Close()
+	})
+	answer := make([]byte, 64<<10)
+	for {
+		n, err := far.Read(answer)
+		if err != nil || l.armed.CompareAndSwap(true, false) {
+			return
+		}
+		if _, err := near.Write(answer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// What was done and not heard of is neither done again nor denied: the client asks
+// again, and hears what it would have heard.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	server := storetest.StartRedis(t)
+	l := newLossy(t, server.Addr)
+	s := open(t, redisstore.Config{Addresses: []string{l.Addr().String()}, PoolSize: 1, Timeout: 10 * time.Second})
+	spark := sessions.SparkID(uuid.NewString())
+	type life struct {
+		made sessions.Session
+		key  sessions.EngineKey
+		seq  uint64
+	}
+	steps := []struct {
+		name string
+		do   func(w *life) error
+	}{
+		{"Create", func(w *life) (err error) {
+			w.made, err = s.Create(t.Context(), newSession(t, time.Now(), "n"+uuid.NewString()[:8]), uuid.NewString())
+			return err
+		}},
+		{"Transition", func(w *life) (err error) {
+			w.made, err = s.Transition(t.Context(), w.made.ID, sessions.Transition{From: w.made.State, Generation: w.made.Generation, To: sessions.Active, At: time.Now()})
+			return err
+		}},
+		{"LeaseEngine", func(w *life) error {
+			w.key = sessions.EngineKey("session:" + string(w.made.ID))
+			mine, err := s.LeaseEngine(t.Context(), w.key, "me", time.Minute)
+			if !mine && err == nil {
+				t.Error("LeaseEngine: the lease is not ours")
+			}
+			return err
+		}},
+		{"PutEngine", func(w *life) error {
+			return s.PutEngine(t.Context(), sessions.EngineRecord{
+				Key: w.key, Cluster: "c", Instance: sessions.Instance{ID: string(w.made.ID)}, Members: map[sessions.ID]uint64{w.made.ID: 1},
+			}, "me")
+		}},
+		{"Bind", func(w *life) error { return s.Bind(t.Context(), w.made.ID, sessions.SparkID(uuid.NewString())) }},
+		{"AddToken", func(w *life) error {
+			now := time.Now()
+			for i := range storetest.MaxTokens - 1 {
+				if tokens, err := s.Tokens(t.Context(), w.made.ID); err != nil || len(tokens) > i {
+					continue
+				}
+				if err := s.AddToken(t.Context(), w.made.ID, sessions.Token{ID: uuid.NewString(), CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{"AddToken, the last", func(w *life) error {
+			now := time.Now()
+			return s.AddToken(t.Context(), w.made.ID, sessions.Token{ID: uuid.NewString(), CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now)
+		}},
+		{"SetCarried", func(w *life) error {
+			return s.SetCarried(t.Context(), w.made.ID, 1, map[sessions.SparkID]sessions.Carried{spark: {Notable: true}})
+		}},
+		{"TakeLoss", func(w *life) error {
+			first, err := s.TakeLoss(t.Context(), w.made.ID, spark, 1)
+			if !first && err == nil {
+				t.Error("TakeLoss: nobody tells of the loss")
+			}
+			return err
+		}},
+		{"NextEntry", func(w *life) (err error) {
+			w.seq, err = s.NextEntry(t.Context(), w.made.ID, spark)
+			return err
+		}},
+		{"Close", func(w *life) (err error) {
+			w.made, err = s.Transition(t.Context(), w.made.ID, sessions.CloseAt(time.Now(), "enough"))
+			return err
+		}},
+	}
+	var known life // Redis learns the scripts, and the pool has its connection
+	for _, step := range steps {
+		if err := step.do(&known); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+	}
+	var w life
+	for _, step := range steps {
+		if err := s.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.armed.Store(true)
+		if err := step.do(&w); err != nil {
+			t.Errorf("%s, its answer lost: %v", step.name, err)
+		}
+		if l.armed.Load() {
+			t.Fatalf("%s: no answer was lost", step.name)
+		}
+	}
+	if w.made.State != sessions.Closed || w.made.Generation != 1 {
+		t.Errorf("in the end the session is %+v", w.made)
+	}
+}
