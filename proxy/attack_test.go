@@ -23,6 +23,7 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/status"
 
+	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
 	"github.com/sconce-dev/sconce/proxy/relay"
@@ -74,8 +75,12 @@ func beAttacker() {
 	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19); err != nil {
 		panic(err)
 	}
-	i := slices.IndexFunc(attacks(), func(at attack) bool { return at.name == o.Attack })
-	at, stop, begun := attacks()[i], make(chan struct{}), sync.Once{}
+	all := attacks()
+	for _, at := range limitsReached() {
+		all = append(all, at.attack)
+	}
+	i := slices.IndexFunc(all, func(at attack) bool { return at.name == o.Attack })
+	at, stop, begun := all[i], make(chan struct{}), sync.Once{}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		close(stop)
@@ -152,6 +157,8 @@ type siege struct {
 	alice, bob sessions.ID
 	caller     *proxytest.Caller // Bob's
 	creds      []string          // Bob's
+	method     string            // that Bob calls
+	hers       []string          // Alice's, of the last attack
 	// live and peak are Alice's plans at the engine: now, and the most at once.
 	live, peak atomic.Int64
 	strange    atomic.Int64 // calls of hers that should never have come
@@ -175,11 +182,11 @@ const (
 	sieges         = 5
 )
 
-func newSiege(t *testing.T, at attack) *siege {
+func newSiege(t *testing.T, at attack, quotas proxy.Quotas) *siege {
 	t.Helper()
 	limits := relay.DefaultLimits()
 	limits.PingAfter, limits.PingTimeout, limits.Preface = 2*time.Second, 2*time.Second, time.Second
-	s := &siege{t: t, at: at, Gateway: gateway.Start(t, gateway.Config{Limits: limits, HandshakeTimeout: time.Second})}
+	s := &siege{t: t, at: at, method: analyze, Gateway: gateway.Start(t, gateway.Config{Limits: limits, HandshakeTimeout: time.Second, Quotas: quotas})}
 	s.alice, s.bob = s.Session("alice", sessions.Active), s.Session("bob", sessions.Active)
 	s.caller, s.creds = proxytest.NewCaller(t, s.Dial), s.Credentials(s.bob, "bob")
 	s.Spark.Script("ExecutePlan", s.plan)
@@ -214,7 +221,7 @@ func (s *siege) work() { s.call(s.creds, sparkB, "bob") }
 func (s *siege) call(creds []string, spark, user string) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), proxytest.Patience)
 	defer cancel()
-	if _, err := s.caller.Unary(proxytest.With(ctx, creds...), analyze, proxytest.Request(spark, user)); err != nil {
+	if _, err := s.caller.Unary(proxytest.With(ctx, creds...), s.method, proxytest.Request(spark, user)); err != nil {
 		s.t.Errorf("a call of %s: %v", user, err)
 	}
 }
@@ -222,7 +229,8 @@ func (s *siege) call(creds []string, spark, user string) {
 // begin starts the attack and returns when its first frames are sent. end stops it.
 func (s *siege) begin() (end func(last bool)) {
 	token := s.Keys.Session(string(s.bob), "bob")
-	text, err := json.Marshal(orders{s.at.name, s.Addr(), s.Credentials(s.alice, "alice"), string(s.bob), proxytest.FlipLastBit(token)})
+	s.hers = s.Credentials(s.alice, "alice")
+	text, err := json.Marshal(orders{s.at.name, s.Addr(), s.hers, string(s.bob), proxytest.FlipLastBit(token)})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -241,7 +249,7 @@ func (s *siege) begin() (end func(last bool)) {
 	if _, err := io.ReadFull(out, make([]byte, len("begun"))); err != nil {
 		s.t.Fatalf("the attack does not begin: %v", err)
 	}
-	for begun := time.Now(); s.at.large && s.live.Load() < int64(relay.DefaultLimits().Streams) && time.Since(begun) < proxytest.Patience; {
+	for begun := time.Now(); s.at.large && s.live.Load() < fairStreams && time.Since(begun) < proxytest.Patience; {
 		time.Sleep(time.Millisecond)
 	}
 	return func(last bool) {
@@ -259,7 +267,7 @@ func (s *siege) begin() (end func(last bool)) {
 func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 	for _, at := range attacks() {
 		t.Run(at.name, func(t *testing.T) {
-			s := newSiege(t, at)
+			s := newSiege(t, at, proxy.Quotas{})
 			s.work()
 			s.call(s.Credentials(s.alice, "alice"), spark1, "alice") // binds her Spark session: the registry is left alone then
 			goroutines, held := runtime.NumGoroutine(), heap()
