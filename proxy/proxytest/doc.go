@@ -6,6 +6,8 @@
 //	          against RFC 9113 all the time
 //	Spark     a Spark Connect server on grpc-go: counts calls, records metadata and
 //	          the exact bytes of each message, answers by script
+//	Foe       a client that floods as fast as it goes, and keeps no rule
+//	Pace      how much somebody gets done, in medians: what a flood may not change
 //	Keys      makes session and control tokens, good and bad
 //	Listener  an in-memory net.Listener; Pipe a buffered in-memory connection
 //
@@ -29,5 +31,5 @@
 //
 // Package proxytest imports neither proxy nor proxy/relay, so that the tests
 // of both can use it; gateway, below it, wires a whole proxy. It is no load
-// generator and measures nothing.
+// generator, and what it measures is only good for comparing.
 package proxytest

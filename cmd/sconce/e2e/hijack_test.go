@@ -119,13 +119,15 @@ func denied(method string, rest func(wire) wire) attack {
 
 // TestHijack tries the table on both engines: directly, where each attack must
 // work on the engines that it is known to work on (or this test could not
-// fail), and through Sconce, where none does.
+// fail), and through Sconce, where none does. The victim and the attacker use
+// different replicas: what one has bound, the other knows.
 func TestHijack(t *testing.T) {
 	w := needs(t)
+	r := w.gate.replica(t)
 	for _, e := range []*engine{w.sail, w.spark} {
 		t.Run(e.name, func(t *testing.T) {
 			own := &caller{conn: dialEngine(t, e), secret: e.secret}
-			eve := w.gate.open(t, "eve", e.cluster).caller(t)
+			eve := w.gate.open(t, "eve", e.cluster).through(r).caller(t)
 			alice := w.gate.open(t, "alice", e.cluster).caller(t)
 			for _, a := range attacks {
 				t.Run(a.name, func(t *testing.T) {

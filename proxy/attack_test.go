@@ -1,0 +1,344 @@
+package proxy_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/status"
+
+	"github.com/sconce-dev/sconce/proxy"
+	"github.com/sconce-dev/sconce/proxy/proxytest"
+	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// Attacks by a tenant who has a good token, through the real port, relay, router and
+// registry: whatever she does, another tenant is served as before, and nothing of it
+// stays. What exactly ends each of them, and at which number, is held by the test that
+// its row names.
+
+// attack is what Alice does over connections of her own, until she is told to stop;
+// where a connection ends, she begins again.
+type attack struct {
+	name     string
+	held     string // the tests that hold its bound to the number
+	deaf     bool   // she never reads
+	leaves   bool   // in the end she is stopped: her sockets stay open, and say nothing
+	large    bool   // her plans have large results
+	settings []http2.Setting
+	run      func(a *attacker)
+}
+
+// orders are what the attacker's process is told.
+type orders struct {
+	Attack, Addr string
+	Creds        []string // of Alice, for her own session
+	Bob, Token   string   // Bob's session, and a token for it whose signature is wrong
+}
+
+// attacker is Alice: a process of her own, so that what she spends on it is not taken
+// from the gateway's scheduler.
+type attacker struct {
+	*proxytest.Foe
+	orders
+	stop  <-chan struct{} // closed with her standard input
+	begun *sync.Once
+}
+
+const attackEnv = "SCONCE_TEST_ATTACK"
+
+// beAttacker is main of the attacker's process.
+func beAttacker() {
+	var o orders
+	if err := json.Unmarshal([]byte(os.Getenv(attackEnv)), &o); err != nil {
+		panic(err)
+	}
+	// As from another machine: what she computes takes nothing from who is attacked.
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19); err != nil {
+		panic(err)
+	}
+	all := attacks()
+	for _, at := range limitsReached() {
+		all = append(all, at.attack)
+	}
+	i := slices.IndexFunc(all, func(at attack) bool { return at.name == o.Attack })
+	at, stop, begun := all[i], make(chan struct{}), sync.Once{}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(stop)
+	}()
+	for !over(stop) {
+		conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", o.Addr)
+		if err != nil {
+			panic(err)
+		}
+		a := &attacker{proxytest.NewFoe(conn, at.deaf, at.settings...), o, stop, &begun}
+		go func() { // what is being written fails
+			<-stop
+			_ = conn.Close()
+		}()
+		at.run(a)
+		a.tell()
+		a.Close()
+	}
+}
+
+func over(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// tell says that the first of it was sent.
+func (a *attacker) tell() { a.begun.Do(func() { fmt.Println("begun") }) }
+
+// flood does it until the connection is over.
+func (a *attacker) flood(do func(i int)) {
+	for i := 0; a.Flush() && !over(a.stop); {
+		for range 32 {
+			do(i)
+			i++
+		}
+		a.tell()
+	}
+}
+
+// hold does it once, and waits.
+func (a *attacker) hold(do func()) {
+	do()
+	a.Flush()
+	a.tell()
+	<-a.stop
+}
+
+// open opens a plan.
+func (a *attacker) open() uint32 {
+	return a.Open(proxytest.Call(proxytest.SparkService+"ExecutePlan", a.Creds...), false)
+}
+
+// plan opens a plan and sends the whole of it.
+func (a *attacker) plan() uint32 {
+	id := a.open()
+	a.Data(id, true, alicePlan)
+	return id
+}
+
+// batch is one of a large result.
+var batch = make([]byte, 256<<10)
+
+var alicePlan = proxytest.Message(proxytest.ExecutePlan(spark1, "alice", "", false, nil))
+
+// siege is the gateway that is attacked.
+type siege struct {
+	*gateway.Gateway
+	t          *testing.T
+	at         attack
+	alice, bob sessions.ID
+	caller     *proxytest.Caller // Bob's
+	creds      []string          // Bob's
+	method     string            // that Bob calls
+	hers       []string          // Alice's, of the last attack
+	// live and peak are Alice's plans at the engine: now, and the most at once.
+	live, peak atomic.Int64
+	strange    atomic.Int64 // calls of hers that should never have come
+}
+
+// More calls than this are never open at the engine at once. The relay lets a client
+// have so many to the number (TestFloodsEndTheConnection); a handler of the engine
+// hears of its end a little later.
+var mostCalls = int64(3 * relay.DefaultLimits().Streams)
+
+const (
+	// mostSlower is how much slower another tenant may become, in medians: five times,
+	// and as much again for the engine, which shares the gateway's process here.
+	mostSlower = 10
+	// mostHeld is what an attack may hold in memory while it goes on, in bytes: a
+	// hundred windows of either side, with the engine's own buffers.
+	mostHeld = 96 << 20
+	// mostGoroutines is the same for goroutines: the engine has some for each call, and
+	// the port one for each connection.
+	mostGoroutines = 1000
+	sieges         = 5
+)
+
+func newSiege(t *testing.T, at attack, quotas proxy.Quotas) *siege {
+	t.Helper()
+	limits := relay.DefaultLimits()
+	limits.PingAfter, limits.PingTimeout, limits.Preface = 2*time.Second, 2*time.Second, time.Second
+	s := &siege{t: t, at: at, method: analyze, Gateway: gateway.Start(t, gateway.Config{Limits: limits, HandshakeTimeout: time.Second, Quotas: quotas})}
+	s.alice, s.bob = s.Session("alice", sessions.Active), s.Session("bob", sessions.Active)
+	s.caller, s.creds = proxytest.NewCaller(t, s.Dial), s.Credentials(s.bob, "bob")
+	s.Spark.Script("ExecutePlan", s.plan)
+	return s
+}
+
+// plan is what the engine does with a plan.
+func (s *siege) plan(x *proxytest.Exchange) error {
+	n := s.live.Add(1)
+	defer s.live.Add(-1)
+	for old := s.peak.Load(); n > old && !s.peak.CompareAndSwap(old, n); old = s.peak.Load() {
+	}
+	x.Drain()
+	for _, m := range x.Messages() {
+		if proxytest.UserID(m) != "alice" || len(x.Metadata.Get("x-session-id")) > 0 {
+			s.strange.Add(1)
+		}
+	}
+	if !s.at.large {
+		return x.Send(make([]byte, 1000))
+	}
+	for {
+		if err := x.Send(batch); err != nil {
+			return status.FromContextError(x.Context().Err()).Err()
+		}
+	}
+}
+
+// work is one call of Bob's.
+func (s *siege) work() { s.call(s.creds, sparkB, "bob") }
+
+func (s *siege) call(creds []string, spark, user string) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), proxytest.Patience)
+	defer cancel()
+	if _, err := s.caller.Unary(proxytest.With(ctx, creds...), s.method, proxytest.Request(spark, user)); err != nil {
+		s.t.Errorf("a call of %s: %v", user, err)
+	}
+}
+
+// begin starts the attack and returns when its first frames are sent. end stops it.
+func (s *siege) begin() (end func(last bool)) {
+	token := s.Keys.Session(string(s.bob), "bob")
+	s.hers = s.Credentials(s.alice, "alice")
+	text, err := json.Marshal(orders{s.at.name, s.Addr(), s.hers, string(s.bob), proxytest.FlipLastBit(token)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(s.t.Context(), os.Args[0]) //nolint:gosec // this test
+	cmd.Env = append(os.Environ(), attackEnv+"="+string(text), "GORACE=atexit_sleep_ms=0")
+	cmd.Stderr = os.Stderr
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { // where end did not
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if _, err := io.ReadFull(out, make([]byte, len("begun"))); err != nil {
+		s.t.Fatalf("the attack does not begin: %v", err)
+	}
+	for begun := time.Now(); s.at.large && s.live.Load() < fairStreams && time.Since(begun) < proxytest.Patience; {
+		time.Sleep(time.Millisecond)
+	}
+	return func(last bool) {
+		if last && s.at.leaves {
+			_ = cmd.Process.Signal(syscall.SIGSTOP)
+			return
+		}
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			s.t.Errorf("the attacker: %v", err)
+		}
+	}
+}
+
+func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
+	for _, at := range attacks() {
+		t.Run(at.name, func(t *testing.T) {
+			s := newSiege(t, at, proxy.Quotas{})
+			s.work()
+			s.call(s.Credentials(s.alice, "alice"), spark1, "alice") // binds her Spark session: the registry is left alone then
+			goroutines, held := runtime.NumGoroutine(), heap()
+			var idle, attacked proxytest.Pace
+			most, grown := 0, 0
+			for i := range sieges {
+				idle.Take(s.work)
+				end := s.begin()
+				attacked.Take(func() {
+					s.work()
+					most = max(most, runtime.NumGoroutine()-goroutines)
+				})
+				if i == sieges-1 {
+					grown = heap() - held
+				}
+				end(i == sieges-1)
+			}
+			t.Logf("%d calls in place of %d, %d KiB, %d goroutines, %d calls at once", attacked.Median(), idle.Median(), grown>>10, most, s.peak.Load())
+			if attacked.Median()*mostSlower < idle.Median() {
+				t.Errorf("the other tenant did %v calls in place of %v", attacked, idle)
+			}
+			if grown > mostHeld || most > mostGoroutines || s.peak.Load() > mostCalls {
+				t.Errorf("it held %d KiB, %d goroutines, %d calls at the engine", grown>>10, most, s.peak.Load())
+			}
+			if n := s.strange.Load(); n != 0 {
+				t.Errorf("%d calls at the engine that should not have come", n)
+			}
+			s.settle("calls at the engine", 0, func() int { return int(s.live.Load()) })
+			s.settle("goroutines", goroutines+20, runtime.NumGoroutine)
+			s.settle("bytes", held+16<<20, heap)
+		})
+	}
+}
+
+// settle waits until there are no more of it than most.
+func (s *siege) settle(what string, most int, count func() int) {
+	s.t.Helper()
+	n := 0
+	for begun := time.Now(); time.Since(begun) < proxytest.Patience; time.Sleep(10 * time.Millisecond) {
+		if n = count(); n <= most {
+			return
+		}
+	}
+	s.t.Errorf("%d %s stay, want at most %d", n, what, most)
+}
+
+// The tests that the rows name exist.
+func TestAttacksAreHeldSomewhere(t *testing.T) {
+	var tests strings.Builder
+	for _, pattern := range []string{"*_test.go", "relay/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) < 10 {
+			t.Fatalf("%d files of %s: %v", len(files), pattern, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests.Write(text)
+		}
+	}
+	name := regexp.MustCompile(`^Test\w+$`)
+	for _, at := range attacks() {
+		for _, held := range strings.Fields(at.held) {
+			if !name.MatchString(held) || !strings.Contains(tests.String(), "\nfunc "+held+"(") {
+				t.Errorf("%s: there is no test %s", at.name, held)
+			}
+		}
+		if at.held == "" {
+			t.Errorf("%s: held by no test", at.name)
+		}
+	}
+}
