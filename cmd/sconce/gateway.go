@@ -137,7 +137,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
 		Directory: store, Clusters: clusters, Engine: sessions.EngineClient{}, Turns: store, Waker: waker, Uses: store, TouchEvery: touchEvery(cfg.Clusters),
-		OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
+		OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, ReadTimeout: readTimeout(cfg.Redis.Timeout), Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err
