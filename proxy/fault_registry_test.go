@@ -246,3 +246,37 @@ func TestFaultRedisEmptied(t *testing.T) {
 		}
 	}
 }
+
+// The master dies, and its sentinel makes the replica the master.
+func TestFaultRedisFailsOver(t *testing.T) {
+	master := storetest.StartRedis(t)
+	replica := storetest.StartRedis(t, "--replicaof", "127.0.0.1 "+master.Port())
+	sentinel := storetest.StartSentinel(t, master)
+	m := redis.NewClient(&redis.Options{Addr: master.Addr})
+	defer m.Close()
+	s := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr})
+	defer s.Close()
+	u := newUnder(t, gateway.Registry{Addresses: []string{sentinel.Addr}, Master: "main"}, 0, true)
+	u.await("the replica has all, and the sentinel knows of it", func() bool {
+		known, err := s.Replicas(t.Context(), "main").Result()
+		return err == nil && len(known) == 1 && m.Wait(t.Context(), 1, time.Second).Val() == 1
+	})
+	began := time.Now()
+	master.Kill()
+	u.lasts(began)
+	u.goesOn()
+	u.over()
+	if at, err := s.GetMasterAddrByName(t.Context(), "main").Result(); err != nil || at[1] != replica.Port() {
+		t.Errorf("the master is at %v, %v", at, err)
+	}
+}
+
+// The hash slots of all sessions move from node to node of a Redis Cluster.
+func TestFaultRedisResharded(t *testing.T) {
+	cluster := storetest.StartRedisCluster(t, 3)
+	u := newUnder(t, gateway.Registry{Addresses: cluster.Addrs, Cluster: true}, 0, true)
+	for _, m := range append(u.members, u.closed, u.stranger) {
+		cluster.Move("sconce:s:{"+string(m.id)+"}", u.goesOn)
+	}
+	u.over()
+}
