@@ -65,15 +65,16 @@ func (r *Resolver) settled(id ID) (*snapshot, error) {
 }
 
 // read gets one record into the cache. The caller's cancellation does not end
-// it, since others may wait for the same read; ReadTimeout does.
+// it, since others may wait for the same read; ReadTimeout does, for each of the
+// questions anew: all of them may be slow, and the first that is not answered is
+// the last.
 func (r *Resolver) read(ctx context.Context, id ID) (*snapshot, error) {
 	if !r.mayTry() {
 		return nil, ErrUnavailable
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.ReadTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	asked := r.elapsed()
-	found, err := r.Directory.Get(ctx, id)
+	found, err := r.get(ctx, id)
 	r.note(err)
 	if err != nil {
 		return nil, fmt.Errorf("resolve session %s: %w", id, err)
@@ -93,6 +94,12 @@ func (r *Resolver) read(ctx context.Context, id ID) (*snapshot, error) {
 	return r.apply(found[0], bound, carried, asked, true), nil
 }
 
+func (r *Resolver) get(ctx context.Context, ids ...ID) ([]Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.ReadTimeout)
+	defer cancel()
+	return r.Directory.Get(ctx, ids...)
+}
+
 // readCarried reads what an engine that is not the session's first began with, once
 // for each generation.
 func (r *Resolver) readCarried(ctx context.Context, s Session) (*generationSparks, error) {
@@ -108,6 +115,8 @@ func (r *Resolver) readCarried(ctx context.Context, s Session) (*generationSpark
 			return nil, nil
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.ReadTimeout)
+	defer cancel()
 	carried, err := r.Directory.Carried(ctx, s.ID, s.EngineGeneration)
 	r.note(err)
 	if err != nil {
@@ -122,6 +131,8 @@ func (r *Resolver) readBound(ctx context.Context, s Session) ([]SparkID, error) 
 	if s.State == Closed || r.table.get(s.ID) != nil {
 		return nil, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.ReadTimeout)
+	defer cancel()
 	bound, err := r.Directory.Bound(ctx, s.ID)
 	r.note(err)
 	if err != nil {

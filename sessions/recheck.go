@@ -150,10 +150,8 @@ func (r *Resolver) check(ctx context.Context, ids []ID) {
 }
 
 func (r *Resolver) checkBatch(ctx context.Context, ids []ID) bool {
-	ctx, cancel := context.WithTimeout(ctx, r.ReadTimeout)
-	defer cancel()
 	asked := r.elapsed()
-	found, err := r.Directory.Get(ctx, ids...)
+	found, err := r.get(ctx, ids...)
 	if err != nil {
 		r.note(err)
 		return false

@@ -181,6 +181,42 @@ func TestRegistryHangs(t *testing.T) {
 	})
 }
 
+// slow answers, but only just in time.
+type slow struct{ *storetest.Memory }
+
+func (s slow) answer(ctx context.Context) error {
+	select {
+	case <-time.After(450 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return sessions.ErrUnavailable
+	}
+}
+
+func (s slow) Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session, error) {
+	if err := s.answer(ctx); err != nil {
+		return nil, err
+	}
+	return s.Memory.Get(ctx, ids...)
+}
+
+func (s slow) Bound(ctx context.Context, id sessions.ID) ([]sessions.SparkID, error) {
+	if err := s.answer(ctx); err != nil {
+		return nil, err
+	}
+	return s.Memory.Bound(ctx, id)
+}
+
+// Every answer of a slow registry may take its time, not all of them together.
+func TestSlowRegistryAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMemory()
+		r := newReplica(t, m, func(c *sessions.ResolverConfig) { c.Directory = slow{m} })
+		r.run(t)
+		r.lookup(active(t, m).ID)
+	})
+}
+
 // Nobody used it, and the registry came back before anybody asks.
 func TestRegistryComesBackUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

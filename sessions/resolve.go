@@ -47,7 +47,8 @@ type ResolverConfig struct {
 	// counted from the last time its record was read; and how long a session
 	// stays in the cache after its last use. 0 = 30 s.
 	Grace time.Duration
-	// ReadTimeout bounds one lookup in the registry. 0 = 500 ms.
+	// ReadTimeout bounds one question to the registry; a lookup asks up to three, one
+	// after the other. 0 = 500 ms.
 	ReadTimeout time.Duration
 	// MaxKnown bounds the sessions in the cache. 0 = 100,000 (some 1 KiB each).
 	MaxKnown int

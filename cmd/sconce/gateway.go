@@ -27,7 +27,9 @@ import (
 type gateway struct {
 	cfg *configs.Config
 	log *zap.Logger
-	now func() time.Time
+	// unlogged is how many lines of the log were dropped; nil = none ever is.
+	unlogged func() uint64
+	now      func() time.Time
 	// cut ends a drain at once when it is closed; nil = never.
 	cut <-chan struct{}
 	// updates brings configurations that differ only in what can be taken over; nil = none do.
@@ -53,6 +55,9 @@ func (g *gateway) Run(ctx context.Context) error {
 	g.drainFor.Store(int64(cfg.DrainTimeout))
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if g.unlogged != nil {
+		metrics.MustRegister(counter("sconce_log_lines_dropped_total", "Lines of the log that nobody took in time.", g.unlogged))
+	}
 	ready := proxy.NewReady(needRedis, needPort)
 
 	// The listeners come first: a port that is taken is found before anything starts.
@@ -132,7 +137,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
 		Directory: store, Clusters: clusters, Engine: sessions.EngineClient{}, Turns: store, Waker: waker, Uses: store, TouchEvery: touchEvery(cfg.Clusters),
-		OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, Now: g.now, Logger: log,
+		OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, ReadTimeout: readTimeout(cfg.Redis.Timeout), Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err

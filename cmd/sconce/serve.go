@@ -49,8 +49,9 @@ func (a *app) serve(ctx context.Context, sources configs.Sources) error {
 		return err
 	}
 	level := zap.NewAtomicLevel()
-	log := newLogger(cfg.Log, level, a.stderr)
-	defer func() { _ = log.Sync() }()
+	lines := startLogQueue(a.stderr)
+	defer lines.end()
+	log := newLogger(cfg.Log, level, lines)
 	warnExposed(cfg, log)
 	ctx, stop := context.WithCancel(ctx)
 	cut, updates := make(chan struct{}), make(chan *configs.Config)
@@ -62,7 +63,7 @@ func (a *app) serve(ctx context.Context, sources configs.Sources) error {
 	reloading.Go(func() { r.run(ctx) })
 	defer reloading.Wait()
 	defer stop()
-	g := &gateway{cfg: cfg, log: log, now: a.now, cut: cut, updates: updates}
+	g := &gateway{cfg: cfg, log: log, unlogged: lines.dropped.Load, now: a.now, cut: cut, updates: updates}
 	return g.Run(ctx)
 }
 

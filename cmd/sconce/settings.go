@@ -156,3 +156,7 @@ func publicEndpoint(cfg *configs.Config) (string, error) {
 	}
 	return net.JoinHostPort(host, port), nil
 }
+
+// readTimeout is how long the resolver waits for one answer of the registry: 500 ms,
+// unless Redis may take longer than that for one read.
+func readTimeout(redis time.Duration) time.Duration { return max(500*time.Millisecond, redis) }

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +46,60 @@ func awaitReplica(t *testing.T, master, sentinel *storetest.Redis) {
 	await(t, "the replica", func() bool {
 		info, err := m.Info(t.Context(), "replication").Result()
 		known, err2 := s.Replicas(t.Context(), "main").Result()
-		return err == nil && err2 == nil && strings.Contains(info, "state=online") && len(known) == 1 && m.Wait(t.Context(), 1, time.Second).Val() == 1
+		return err == nil && err2 == nil && strings.Contains(info, "state=online") && len(known) == 1 && known[0]["flags"] == "slave" && m.Wait(t.Context(), 1, time.Second).Val() == 1
 	})
+}
+
+// A close is acknowledged when the replica has it: the master may die then.
+func TestCloseOutlivesAFailover(t *testing.T) {
+	t.Parallel()
+	master := storetest.StartRedis(t)
+	replica := storetest.StartRedis(t, "--replicaof", "127.0.0.1 "+master.Port())
+	sentinel := storetest.StartSentinel(t, master)
+	s := open(t, redisstore.Config{Addresses: []string{sentinel.Addr}, Master: "main", Timeout: 20 * time.Second})
+	made := activeSession(t, s)
+	awaitReplica(t, master, sentinel)
+	m := redis.NewClient(&redis.Options{Addr: master.Addr})
+	defer m.Close()
+
+	signal(t, replica, syscall.SIGSTOP)
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Transition(t.Context(), made.ID, sessions.CloseAt(time.Now(), ""))
+		done <- err
+	}()
+	await(t, "the close waits for the replica", func() bool {
+		info, err := m.Info(t.Context(), "clients").Result()
+		return err == nil && strings.Contains(info, "blocked_clients:1")
+	})
+	select {
+	case err := <-done:
+		t.Errorf("acknowledged before the replica had it: %v", err)
+	default:
+	}
+	signal(t, replica, syscall.SIGCONT)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	awaitReplica(t, master, sentinel)
+	master.Kill()
+	await(t, "the session on the new master", func() bool {
+		got, err := s.Get(t.Context(), made.ID)
+		if err == nil && (len(got) != 1 || got[0].State != sessions.Closed) {
+			t.Fatalf("after the failover: %+v", got)
+		}
+		return err == nil
+	})
+}
+
+// Where no replica has it in time, the session is closed all the same.
+func TestCloseWithoutAReplica(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.StartRedisCluster(t, 3)
+	s := open(t, redisstore.Config{Addresses: cluster.Addrs, Cluster: true})
+	made := activeSession(t, s)
+	closed, err := s.Transition(t.Context(), made.ID, sessions.CloseAt(time.Now(), ""))
+	if err != nil || closed.State != sessions.Closed {
+		t.Errorf("%+v, %v", closed, err)
+	}
 }

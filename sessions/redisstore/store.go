@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -94,6 +95,9 @@ type Store struct {
 
 	maxOwnedEngines, maxOrgEngines int
 
+	// copied is how long a close waits until a replica of Redis has it; 0 = there is none.
+	copied time.Duration
+
 	maxAudit int64
 	journal  journalCaps
 	maxKeys  int
@@ -140,6 +144,9 @@ func New(c Config) (*Store, error) {
 		maxKeys:  defaultMaxKeys,
 		now:      time.Now,
 		log:      zap.NewNop(),
+	}
+	if c.Cluster || c.Master != "" {
+		s.copied = cmp.Or(c.Timeout, defaultTimeout) / 2 // its answer has to come within one read
 	}
 	if c.Prefix != "" {
 		s.keys.prefix = c.Prefix

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/sconce-dev/sconce/sessions"
 )
@@ -42,6 +43,7 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	if err != nil || t.To != sessions.Closed {
 		return now, err
 	}
+	s.awaitCopy(ctx, now)
 	if err := s.afterClose(ctx, now); err != nil {
 		return now, fmt.Errorf("session %s is closed, but not tidied up: %w", id, err)
 	}
@@ -69,6 +71,41 @@ func outcome(id sessions.ID, got []any) (sessions.Session, error) {
 		fields[i], _ = v.(string)
 	}
 	return decode(id, pairs(fields))
+}
+
+// awaitCopy waits until a replica of Redis has the close, so that a failover does not
+// open the session again. Where none has it in time the session is closed all the
+// same, and the log says what a failover could do. WAIT is about what its own
+// connection wrote, hence the expiry, which the script has set.
+func (s *Store) awaitCopy(ctx context.Context, closed sessions.Session) {
+	if s.copied == 0 {
+		return
+	}
+	key := s.keys.session(closed.ID)
+	n, err := s.copies(ctx, key)
+	if err != nil || n == 0 {
+		s.log.Warn("no replica of redis has a close yet: a failover right now would open the session again",
+			zap.String("session", string(closed.ID)), zap.Error(err))
+	}
+}
+
+// copies is how many replicas have what was written to the node of a key.
+func (s *Store) copies(ctx context.Context, key string) (int64, error) {
+	var node redis.Cmdable = s.rdb
+	if c, ok := s.rdb.(*redis.ClusterClient); ok {
+		master, err := c.MasterForKey(ctx, key)
+		if err != nil {
+			return 0, err
+		}
+		node = master
+	}
+	p := node.Pipeline()
+	p.PExpire(ctx, key, s.keep)
+	copies := p.Do(ctx, "WAIT", 1, s.copied.Milliseconds())
+	if _, err := p.Exec(ctx); err != nil {
+		return 0, err
+	}
+	return copies.Int64()
 }
 
 // afterClose does what lies under other hash tags than the session's.

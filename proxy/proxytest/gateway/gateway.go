@@ -26,6 +26,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,15 @@ type Config struct {
 	Spark proxytest.SparkConfig
 	// Dial connects to the engine in place of the fake one; nil = the fake one, over loopback.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// Beside, if set, is another replica of the same Sconce: this one takes its keys,
+	// engines and registry.
+	Beside *Gateway
+	// Registry is where the registry is; nil = a Redis of the gateway's own.
+	Registry *Registry
+	// More are the names of further clusters, each with a fake engine like the first.
+	More []string
+	// Grace is sessions.ResolverConfig's; 0 = its default.
+	Grace time.Duration
 	// Limits are the relay's, on both sides.
 	Limits relay.Limits
 	// MaxMessage bounds a request message, in bytes; 0 = no bound.
@@ -68,21 +78,28 @@ type Config struct {
 	Logger *zap.Logger
 }
 
-// Cluster is the name of the one cluster, and Token its pre-shared token.
+// Registry says where a registry is.
+type Registry = redisstore.Config
+
+// Cluster is the name of the first cluster, and Token the pre-shared token of all.
 const (
 	Cluster = "fake"
 	Token   = "pre-shared-token-of-the-engine"
+
+	engineAddress = "engine.test:15002"
 )
 
 // Gateway is a running Sconce.
 type Gateway struct {
 	// Spark is the engine, unless Config.Dial put another in its place.
 	Spark *proxytest.Spark
+	// Engines are the engines of all clusters, that one among them, by cluster.
+	Engines map[string]*proxytest.Spark
 	// Keys makes tokens that the gateway believes.
 	Keys *proxytest.Keys
 	// Certs are those of the port.
 	Certs *proxytest.Certs
-	// Redis is the registry's server.
+	// Redis is the registry's server; nil where Config.Registry says that it is another.
 	Redis *miniredis.Miniredis
 	// Store is the registry.
 	Store *redisstore.Store
@@ -92,6 +109,7 @@ type Gateway struct {
 	Router *proxy.Router
 
 	t        testing.TB
+	registry Registry
 	listener net.Listener
 	run      []func(context.Context) error
 	finish   []func()
@@ -100,15 +118,61 @@ type Gateway struct {
 // Start wires and runs a gateway until the test ends.
 func Start(t testing.TB, cfg Config) *Gateway {
 	t.Helper()
-	g := &Gateway{t: t, Keys: proxytest.NewKeys(t, nil), Certs: proxytest.NewCerts(t), Redis: miniredis.RunT(t)}
-	cfg.Spark.Token = Token
-	g.Spark = proxytest.StartSpark(t, cfg.Spark)
+	g := &Gateway{t: t, Certs: proxytest.NewCerts(t)}
+	if other := cfg.Beside; other != nil {
+		g.Keys, g.Redis, g.registry, g.Engines, g.Spark = other.Keys, other.Redis, other.registry, other.Engines, other.Spark
+	} else {
+		g.alone(cfg)
+	}
 	if cfg.Dial == nil {
 		cfg.Dial = g.Spark.DialTCP
 	}
 	g.wire(cfg)
 	g.serve()
 	return g
+}
+
+// alone makes what all replicas share.
+func (g *Gateway) alone(cfg Config) {
+	g.t.Helper()
+	g.Keys = proxytest.NewKeys(g.t, nil)
+	if cfg.Registry != nil {
+		g.registry = *cfg.Registry
+	} else {
+		g.Redis = miniredis.RunT(g.t)
+		g.registry = Registry{Addresses: []string{g.Redis.Addr()}}
+	}
+	cfg.Spark.Token = Token
+	g.Engines = map[string]*proxytest.Spark{}
+	for _, name := range append([]string{Cluster}, cfg.More...) {
+		g.Engines[name] = proxytest.StartSpark(g.t, cfg.Spark)
+	}
+	g.Spark = g.Engines[Cluster]
+}
+
+// clusters are what the engines look like from Sconce: each has a name of its own
+// in an address that nobody resolves.
+func (g *Gateway) clusters(cfg Config) sessions.Clusters {
+	g.t.Helper()
+	list := []sessions.Cluster{{Name: Cluster, Address: engineAddress, TLS: cfg.ClusterTLS, Token: Token}}
+	for name := range g.Engines {
+		if name != Cluster {
+			list = append(list, sessions.Cluster{Name: name, Address: name + ".test:15002", Token: Token})
+		}
+	}
+	clusters, err := sessions.NewClusters(list)
+	g.must(err)
+	return clusters
+}
+
+// dial connects to the engine at that address.
+func (g *Gateway) dial(cfg Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		if address == engineAddress {
+			return cfg.Dial(ctx)
+		}
+		return g.Engines[strings.TrimSuffix(address, ".test:15002")].DialTCP(ctx)
+	}
 }
 
 func (g *Gateway) must(err error) {
@@ -121,19 +185,19 @@ func (g *Gateway) must(err error) {
 // wire builds the parts, in the order of cmd/sconce.
 func (g *Gateway) wire(cfg Config) {
 	g.t.Helper()
-	clusters, err := sessions.NewClusters([]sessions.Cluster{{Name: Cluster, Address: "engine.test:15002", TLS: cfg.ClusterTLS, Token: Token}})
-	g.must(err)
-	g.Store, err = redisstore.New(redisstore.Config{Addresses: []string{g.Redis.Addr()}})
+	clusters := g.clusters(cfg)
+	var err error
+	g.Store, err = redisstore.New(g.registry)
 	g.must(err)
 	live := proxy.NewLive()
-	resolver, err := sessions.NewResolver(sessions.ResolverConfig{Directory: g.Store, Clusters: clusters, OnEnd: live.End})
+	resolver, err := sessions.NewResolver(sessions.ResolverConfig{Directory: g.Store, Clusters: clusters, OnEnd: live.End, Grace: cfg.Grace, ReadTimeout: max(500*time.Millisecond, g.registry.Timeout)})
 	g.must(err)
 	verifier := proxy.TokenVerifier(g.Keys.Verifier)
 	if cfg.Verifier != nil {
 		verifier = cfg.Verifier(g.Keys)
 	}
 	own, services := g.ownServices(cfg.Limits)
-	engines := &proxy.EngineDialer{Limits: cfg.Limits, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return cfg.Dial(ctx) }}
+	engines := &proxy.EngineDialer{Limits: cfg.Limits, Dial: g.dial(cfg)}
 	g.Router, err = proxy.NewRouter(proxy.RouterConfig{
 		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
 		MaxMessage: cfg.MaxMessage, Quotas: cfg.Quotas, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
@@ -237,14 +301,21 @@ func (g *Gateway) Client(cfg proxytest.PeerConfig) *proxytest.Peer {
 	return proxytest.Client(g.t, conn, cfg)
 }
 
-// Session makes a session of owner, in organisation "acme", in that state.
+// Session makes a session of owner on the first cluster, in organisation "acme",
+// in that state.
 func (g *Gateway) Session(owner string, state sessions.State) sessions.ID {
+	g.t.Helper()
+	return g.SessionOn(Cluster, owner, state)
+}
+
+// SessionOn is Session on that cluster.
+func (g *Gateway) SessionOn(cluster, owner string, state sessions.State) sessions.ID {
 	g.t.Helper()
 	now := time.Now()
 	id, err := sessions.NewID(now, rand.Reader)
 	g.must(err)
 	_, err = g.Store.Create(g.t.Context(), sessions.Session{
-		ID: id, Name: string(id), Owner: owner, Org: "acme", Cluster: Cluster, State: sessions.Pending, CreatedAt: now, ChangedAt: now,
+		ID: id, Name: string(id), Owner: owner, Org: "acme", Cluster: cluster, State: sessions.Pending, CreatedAt: now, ChangedAt: now,
 	}, "")
 	g.must(err)
 	for _, step := range map[sessions.State][]sessions.State{
