@@ -83,7 +83,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: cfg.Auth.Issuer, Leeway: cfg.Auth.Leeway, Now: g.now})
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: cfg.Auth.Issuer, Leeway: leeway(cfg.Auth), Now: g.now})
 	if err != nil {
 		return err
 	}

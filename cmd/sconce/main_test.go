@@ -15,24 +15,23 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
-// TestMain makes the test binary stand for three programs in the scripts: sconce
-// itself, and a Sail and a Python for `sconce dev` to start.
+// TestMain makes the test binary stand for the programs in the scripts: sconce itself,
+// and those of programs_test.go.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == keepEngine {
 		main() // a gateway in one of the tests starts an engine
 		return
 	}
-	testscript.Main(leakless{m}, map[string]func(){"sconce": main, "sail": fakeSail, "python": fakePython})
+	testscript.Main(leakless{m}, map[string]func(){
+		"sconce": main, "sail": fakeSail, "python": fakePython, "engine": fakeEngine, "tables": fakeClient,
+	})
 }
 
 // leakless runs the tests and then looks for goroutines that were left.
@@ -178,33 +177,4 @@ func httpGet(ctx context.Context, url string) (int, string, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(body), err
-}
-
-// fakeSail is `sail spark server --ip I --port P`. It serves until SIGINT, as
-// Sail does; with FAKE_SAIL=broken it ends at once.
-func fakeSail() {
-	if os.Getenv("FAKE_SAIL") == "broken" {
-		fmt.Fprintln(os.Stderr, "Error: no such catalog")
-		os.Exit(3)
-	}
-	ln, err := net.Listen("tcp", net.JoinHostPort(os.Args[4], os.Args[6]))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	fmt.Printf("Starting the Spark Connect server on %s...\n", ln.Addr())
-	server := grpc.NewServer()
-	healthpb.RegisterHealthServer(server, health.NewServer())
-	_ = server.Serve(ln)
-}
-
-// fakePython is `python -c SCRIPT`: it prints where it was told to connect,
-// without the token.
-func fakePython() {
-	if os.Getenv("FAKE_PYTHON") == "broken" {
-		fmt.Fprintln(os.Stderr, "ModuleNotFoundError: No module named 'pyspark'")
-		os.Exit(1)
-	}
-	c := os.Getenv("SPARK_REMOTE")
-	fmt.Printf("connected to %.20s with a string of %d bytes\n", c, len(c))
 }

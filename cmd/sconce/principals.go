@@ -49,7 +49,7 @@ func newPrincipals(cfg configs.Auth, own *auth.Verifier, ready *proxy.Ready, now
 		t, err := auth.NewTrust(auth.TrustConfig{
 			Issuer: o.Issuer, Audience: o.Audience, Keys: i.Keys(), Org: o.Organisation, AdminRoles: o.AdminRoles, DataPath: o.DataPlane,
 			Claims: auth.ClaimNames{Subject: o.Claims.Subject, Org: o.Claims.Organisation, Roles: o.Claims.Roles},
-			Leeway: cfg.Leeway, Now: now,
+			Leeway: leeway(cfg), Now: now,
 		})
 		if err != nil {
 			return nil, nil, err

@@ -112,6 +112,7 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	at("idle since", s.IdleTime)
 	at("closes", s.ExpireTime)
 	at("closed", s.CloseTime)
+	row("generation", fmt.Sprint(s.Generation))
 	row("engine", s.EngineVersion)
 	row("Spark UI", s.UIURL)
 	for _, l := range s.Lost {

@@ -32,6 +32,10 @@ func relayLimits(c *configs.Config) relay.Limits {
 	}
 }
 
+// leeway is how far clocks may differ. To package auth, 0 is its own default and not
+// none at all.
+func leeway(a configs.Auth) time.Duration { return max(a.Leeway, time.Nanosecond) }
+
 func operators(list []configs.Operator) []sessions.Operator {
 	out := make([]sessions.Operator, len(list))
 	for i, o := range list {
