@@ -1,27 +1,18 @@
 package proxy_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
-
 	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
-	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
-	"github.com/sconce-dev/sconce/sessions"
 )
 
 // handshakes says whether the port takes a client that shows this certificate. With
@@ -167,113 +158,5 @@ func TestClientAuthNeedsAnAuthority(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: taken", name)
 		}
-	}
-}
-
-// Every certificate and key there is changes thirty times under load, in two writes
-// each so that halves of two pairs stand beside each other: the port's, the one that
-// Sconce shows the engine, and the engine's. Each connection is new, and no call fails.
-func TestRotationUnderLoadFailsNoCall(t *testing.T) {
-	rotations := 30
-	ca := proxytest.NewCerts(t, "localhost")
-	dir := t.TempDir()
-	port, shown := newRotated(t, ca, dir, "port", "localhost"), newRotated(t, ca, dir, "shown", "sconce")
-	var engine atomic.Pointer[tls.Certificate]
-	turn := func() {
-		port.write(t)
-		shown.write(t)
-		pair := ca.Pair(t, "engine.test")
-		engine.Store(&pair)
-	}
-	turn()
-	roots := x509.NewCertPool()
-	pem, err := os.ReadFile(ca.CAFile)
-	if err != nil || !roots.AppendCertsFromPEM(pem) {
-		t.Fatal("no authority")
-	}
-	g := gateway.Start(t, gateway.Config{
-		Spark: proxytest.SparkConfig{
-			TLS: &tls.Config{
-				MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
-				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return engine.Load(), nil },
-			},
-			// The engine ends its connections early, so that new ones are made.
-			Options: []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{
-				MaxConnectionAge: 50 * time.Millisecond, MaxConnectionAgeGrace: time.Minute,
-			})},
-		},
-		Certificates: &proxy.CertificatesConfig{
-			Cert: port.cert, Key: port.key, Every: 10 * time.Millisecond,
-			ClientAuth: tls.RequireAndVerifyClientCert, ClientCA: ca.CAFile,
-		},
-		ClusterTLS: &sessions.ClusterTLS{CAFile: ca.CAFile, ServerName: "engine.test", CertFile: shown.cert, KeyFile: shown.key},
-	})
-	id := g.Session("alice", sessions.Active)
-	fields := g.Credentials(id, "alice")
-	plan := proxytest.ExecutePlan(spark1, "alice", "", false, bytes.Repeat([]byte("p"), 1000))
-
-	ctx, stop := context.WithCancel(t.Context())
-	var calls, connections atomic.Int64
-	var load errgroup.Group
-	for range 4 {
-		conf := ca.Client.Clone()
-		conf.Certificates = []tls.Certificate{ca.Pair(t, "alice")}
-		load.Go(func() error {
-			for ctx.Err() == nil {
-				dial := tls.Dialer{Config: conf}
-				c := proxytest.NewCaller(t, func(ctx context.Context) (net.Conn, error) {
-					connections.Add(1)
-					return dial.DialContext(ctx, "tcp", g.Addr())
-				})
-				for range 5 {
-					got, err := c.Collect(proxytest.With(t.Context(), fields...), proxytest.SparkService+"ExecutePlan", plan)
-					if err != nil || len(got) != 4 {
-						return errors.Join(err, errors.New("a call failed"))
-					}
-					calls.Add(1)
-				}
-				_ = c.Conn.Close()
-			}
-			return nil
-		})
-	}
-	for range rotations {
-		turn()
-		time.Sleep(100 * time.Millisecond)
-	}
-	stop()
-	if err := load.Wait(); err != nil {
-		t.Error(err)
-	}
-	if calls.Load() != 5*connections.Load() {
-		t.Errorf("%d calls by %d connections: some were dialled twice", calls.Load(), connections.Load())
-	}
-	if _, accepted := g.Spark.Conns(); accepted < rotations/2 {
-		t.Errorf("the engine saw %d connections only", accepted)
-	}
-	t.Logf("%d calls, %d connections", calls.Load(), connections.Load())
-}
-
-// rotated is a pair of files.
-type rotated struct {
-	ca        *proxytest.Certs
-	cert, key string
-	name      string
-}
-
-func newRotated(t *testing.T, ca *proxytest.Certs, dir, file, name string) *rotated {
-	t.Helper()
-	return &rotated{ca: ca, cert: filepath.Join(dir, file+".pem"), key: filepath.Join(dir, file+"-key.pem"), name: name}
-}
-
-func (r *rotated) write(t *testing.T) {
-	t.Helper()
-	cert, key := r.ca.Issue(t, r.name)
-	if err := os.WriteFile(r.cert, cert, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(20 * time.Millisecond)
-	if err := os.WriteFile(r.key, key, 0o600); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -75,37 +75,50 @@ func outcome(id sessions.ID, got []any) (sessions.Session, error) {
 
 // awaitCopy waits until a replica of Redis has the close, so that a failover does not
 // open the session again. Where none has it in time the session is closed all the
-// same, and the log says what a failover could do. WAIT is about what its own
-// connection wrote, hence the expiry, which the script has set.
+// same, and the log says what a failover could do. Nodes of a Cluster that have no
+// replicas fail over to nobody.
 func (s *Store) awaitCopy(ctx context.Context, closed sessions.Session) {
 	if s.copied == 0 {
 		return
 	}
-	key := s.keys.session(closed.ID)
-	n, err := s.copies(ctx, key)
-	if err != nil || n == 0 {
-		s.log.Warn("no replica of redis has a close yet: a failover right now would open the session again",
-			zap.String("session", string(closed.ID)), zap.Error(err))
+	n, alone, err := s.copies(ctx, s.keys.session(closed.ID))
+	if _, clustered := s.rdb.(*redis.ClusterClient); err == nil && (n > 0 || alone && clustered) {
+		return
 	}
+	s.log.Warn("no replica of redis has a close yet: a failover right now would open the session again",
+		zap.String("session", string(closed.ID)), zap.Error(err))
 }
 
-// copies is how many replicas have what was written to the node of a key.
-func (s *Store) copies(ctx context.Context, key string) (int64, error) {
-	var node redis.Cmdable = s.rdb
+// copies is how many replicas have what was written to the node of a key; alone says
+// that it has none. WAIT is about what its own connection wrote, hence the expiry,
+// which the script has set.
+func (s *Store) copies(ctx context.Context, key string) (n int64, alone bool, err error) {
+	var node interface {
+		Do(ctx context.Context, args ...any) *redis.Cmd
+		Pipeline() redis.Pipeliner
+	} = s.rdb
 	if c, ok := s.rdb.(*redis.ClusterClient); ok {
-		master, err := c.MasterForKey(ctx, key)
-		if err != nil {
-			return 0, err
+		if node, err = c.MasterForKey(ctx, key); err != nil {
+			return 0, false, err
 		}
-		node = master
+	}
+	role, err := node.Do(ctx, "ROLE").Slice() // "master", its offset, its replicas
+	if err != nil {
+		return 0, false, err
+	}
+	if len(role) == 3 {
+		if replicas, ok := role[2].([]any); ok && len(replicas) == 0 {
+			return 0, true, nil
+		}
 	}
 	p := node.Pipeline()
 	p.PExpire(ctx, key, s.keep)
 	copies := p.Do(ctx, "WAIT", 1, s.copied.Milliseconds())
 	if _, err := p.Exec(ctx); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return copies.Int64()
+	n, err = copies.Int64()
+	return n, false, err
 }
 
 // afterClose does what lies under other hash tags than the session's.

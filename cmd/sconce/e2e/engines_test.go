@@ -43,22 +43,27 @@ func (e *engine) url(address, user string) string {
 }
 
 func startRedis(dir, cache string) (*child, string, error) {
-	binary, err := findRedis(cache)
-	if err != nil {
-		return nil, "", err
-	}
 	port, err := freePort()
 	if err != nil {
 		return nil, "", err
 	}
-	cmd := exec.Command(binary, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
+	c, err := startRedisAt(dir, cache, strconv.Itoa(port))
+	return c, "127.0.0.1:" + strconv.Itoa(port), err
+}
+
+// startRedisAt starts one on that port; it has what the last one in dir had.
+func startRedisAt(dir, cache, port string) (*child, error) {
+	binary, err := findRedis(cache)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary, "--bind", "127.0.0.1", "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction", "--daemonize", "no")
 	c, err := startChild(dir, "redis", syscall.SIGTERM, cmd)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	address := "127.0.0.1:" + strconv.Itoa(port)
-	return c, address, c.ready(20*time.Second, dialable(address))
+	return c, c.ready(20*time.Second, dialable("127.0.0.1:"+port))
 }
 
 func findRedis(cache string) (string, error) {
