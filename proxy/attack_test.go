@@ -33,7 +33,8 @@ import (
 // Attacks by a tenant who has a good token, through the real port, relay, router and
 // registry: whatever she does, another tenant is served as before, and nothing of it
 // stays. What exactly ends each of them, and at which number, is held by the test that
-// its row names.
+// its row names. Attacks of an engine are in proxy/relay: TestHostileBackend and
+// TestFloodsOfABackendLeaveTheOthersAlone.
 
 // attack is what Alice does over connections of her own, until she is told to stop;
 // where a connection ends, she begins again.

@@ -1,0 +1,193 @@
+package relay_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sconce-dev/sconce/proxy/proxytest"
+	"github.com/sconce-dev/sconce/proxy/relay"
+	"golang.org/x/net/http2"
+)
+
+// floodedRig has two backends: a good one, for calls of /good, and one that floods
+// every connection it is given as long as on is set.
+type floodedRig struct {
+	*rig
+	on     atomic.Bool
+	times  atomic.Int64 // it began
+	stop   chan struct{}
+	ending sync.WaitGroup
+}
+
+// newFloodedRig runs until the test ends. do floods a connection, and answers the
+// stream or not, until flood says that it is enough.
+func newFloodedRig(t *testing.T, do func(b *proxytest.Peer, id uint32, flood func(send func()))) *floodedRig {
+	t.Helper()
+	served := proxytest.TCP(t)
+	good, err := relay.NewBackend(relay.BackendConfig{Name: "good", Dial: func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", served.Addr().String())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(good.Close)
+	f := &floodedRig{stop: make(chan struct{})}
+	f.rig = newRig(t, rigConfig{tcp: true, router: func(r *rig, s *relay.Stream) {
+		if s.Header().Get(":path") == "/good" {
+			s.Forward(good, s.Header(), nil)
+			return
+		}
+		s.Forward(r.backend, s.Header(), newWitness())
+	}})
+	f.ending.Go(func() { f.callers() })
+	f.ending.Go(func() { f.backends(do) })
+	t.Cleanup(func() {
+		close(f.stop)
+		f.ending.Wait()
+	})
+	go func() { // its calls are answered at once
+		conn, err := served.Accept()
+		if err != nil {
+			return
+		}
+		if b, ok := proxytest.TryServer(t, conn, proxytest.PeerConfig{}); ok {
+			b.OnOpen(func(s proxytest.Stream) { b.Headers(s.ID, true, trailersOnly("0")...) })
+		}
+	}()
+	return f
+}
+
+// callers calls the flooding backend again and again, as often over a new connection
+// as the relay ends the last.
+func (f *floodedRig) callers() {
+	for {
+		foe := proxytest.NewFoe(f.connect(), false)
+		for foe.Flush() {
+			select {
+			case <-f.stop:
+				foe.Close()
+				return
+			case <-time.After(time.Millisecond):
+			}
+			foe.Open(proxytest.Call(method), true)
+		}
+		foe.Close()
+	}
+}
+
+func (f *floodedRig) backends(do func(b *proxytest.Peer, id uint32, flood func(send func()))) {
+	for {
+		select {
+		case <-f.stop:
+			return
+		case conn := <-f.dialed:
+			b, ok := proxytest.TryServer(f.t, conn, proxytest.PeerConfig{Lenient: true, ManualWindow: true, Discard: true})
+			if !ok {
+				continue
+			}
+			f.one(b, do)
+			b.Close()
+		}
+	}
+}
+
+// one floods a connection until it is over.
+func (f *floodedRig) one(b *proxytest.Peer, do func(b *proxytest.Peer, id uint32, flood func(send func()))) {
+	for b.Err() == nil && !b.Closed() {
+		if s, came := b.TryAccept(); came {
+			if !f.on.Load() {
+				b.Headers(s.ID, true, trailersOnly("0")...)
+				continue
+			}
+			f.times.Add(1)
+			do(b, s.ID, func(send func()) {
+				for f.on.Load() && b.Err() == nil && !b.Closed() {
+					send()
+				}
+			})
+			continue
+		}
+		select {
+		case <-f.stop:
+			return
+		case <-time.After(100 * time.Microsecond):
+		}
+	}
+}
+
+// Whatever an engine does to the relay, the calls that go to another engine are served
+// as before, and nothing grows. TestHostileBackend has what becomes of its own calls.
+func TestFloodsOfABackendLeaveTheOthersAlone(t *testing.T) {
+	const mostSlower = 10 // in medians; who floods is in this process
+	big := literal("x", strings.Repeat("y", 16_000))
+	headers := func(b *proxytest.Peer, id uint32, piece []byte, flood func(func())) {
+		b.Frame(http2.FrameHeaders, 0, id, []byte{0x88})
+		flood(func() { b.Frame(http2.FrameContinuation, 0, id, piece) })
+	}
+	tests := map[string]func(b *proxytest.Peer, id uint32, flood func(func())){
+		"headers without end": func(b *proxytest.Peer, id uint32, flood func(func())) { headers(b, id, big, flood) },
+		"empty CONTINUATION":  func(b *proxytest.Peer, id uint32, flood func(func())) { headers(b, id, nil, flood) },
+		"trailers without end": func(b *proxytest.Peer, id uint32, flood func(func())) {
+			b.Headers(id, false, ok200()...)
+			headers(b, id, big, flood)
+		},
+		"pings":    func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Ping([8]byte{}) }) },
+		"settings": func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Settings() }) },
+		"MAX_FRAME_SIZE of 0": func(b *proxytest.Peer, _ uint32, flood func(func())) {
+			flood(func() { b.Settings(http2.Setting{ID: http2.SettingMaxFrameSize}) })
+		},
+		"window updates": func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Credit(0, 1) }) },
+		"unknown frames": func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Frame(0x42, 0, 0, big) }) },
+		"interim answers": func(b *proxytest.Peer, id uint32, flood func(func())) {
+			flood(func() { b.Headers(id, false, proxytest.Fields(":status", "103", "link", "x")...) })
+		},
+		"empty DATA": func(b *proxytest.Peer, id uint32, flood func(func())) {
+			b.Headers(id, false, ok200()...)
+			flood(func() { b.Data(id, false, nil) })
+		},
+		"DATA past every window": func(b *proxytest.Peer, id uint32, flood func(func())) {
+			b.Headers(id, false, ok200()...)
+			flood(func() { b.Data(id, false, make([]byte, 16384)) })
+		},
+	}
+	for name, do := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFloodedRig(t, do)
+			c := f.client(proxytest.PeerConfig{Discard: true})
+			calls := 0
+			work := func() {
+				calls++
+				if got := c.Response(c.Open(proxytest.Call("/good"), true)); got.Header("grpc-status") != "0" {
+					t.Errorf("a call to the other backend read %v, reset=%v", got.Blocks, got.Reset)
+				}
+			}
+			work()
+			before := goroutines()
+			var idle, flooded proxytest.Pace
+			grown := heapGrowth(func() {
+				for range 3 {
+					f.on.Store(false)
+					idle.Take(work)
+					f.on.Store(true)
+					for begun := f.times.Load(); f.times.Load() == begun; {
+						work()
+					}
+					flooded.Take(work)
+				}
+			})
+			t.Logf("%d calls in place of %d, %d KiB, %d floods", flooded.Median(), idle.Median(), grown>>10, f.times.Load())
+			if flooded.Median()*mostSlower < idle.Median() {
+				t.Errorf("%v calls to another backend in place of %v", flooded, idle)
+			}
+			// Both ends of the good calls keep what they read.
+			if n := goroutines(); grown > 8<<20+calls*2<<10 || n > before+50 {
+				t.Errorf("the heap grew by %d KiB; %d goroutines, %d before", grown>>10, n, before)
+			}
+		})
+	}
+}
