@@ -165,6 +165,9 @@ type Cluster struct {
 	// may set; an empty ConfAllow = all that ConfDeny lets through.
 	ConfAllow []string `yaml:"conf_allow"`
 	ConfDeny  []string `yaml:"conf_deny"`
+	// UIURL is where a session's owner finds the engine's web pages, with {session},
+	// {engine} and {port} in it; "" = as the engine says.
+	UIURL string `yaml:"ui_url"`
 	// Catalogs are the names that a session may choose; empty = the engine is asked.
 	Catalogs []string `yaml:"catalogs"`
 }

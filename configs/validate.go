@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -200,8 +201,28 @@ func (l *loader) sessionPolicy(at string, c Cluster) {
 	for key, list := range map[string][]string{"conf_allow": c.ConfAllow, "conf_deny": c.ConfDeny} {
 		l.each(at, key, list, confPattern, `write keys of Spark configuration, with * for any letters, such as spark.sql.*`)
 	}
+	l.uiURL(at, c)
 	l.each(at, "catalogs", c.Catalogs, catalogName, "write the names of catalogs: letters, digits, dashes and underscores")
 }
+
+// uiPlaces are what ui_url may have between braces.
+var uiPlaces = strings.NewReplacer("{session}", "s", "{engine}", "e", "{port}", "1")
+
+func (l *loader) uiURL(at string, c Cluster) {
+	if c.UIURL == "" {
+		return
+	}
+	filled := uiPlaces.Replace(c.UIURL)
+	u, err := url.Parse(filled)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsAny(filled, "{}"):
+		l.fault(l.written(at, "ui_url"), "%q: write an http or https URL, with {session}, {engine} and {port} where they belong", c.UIURL)
+	case c.Address != "" && uiEngine.MatchString(c.UIURL):
+		l.fault(l.written(at, "ui_url"), "a cluster that is an address has no {engine} and no {port}: leave them out")
+	}
+}
+
+var uiEngine = regexp.MustCompile(`\{(engine|port)\}`)
 
 // each checks the entries of a list of strings.
 func (l *loader) each(at, key string, list []string, form *regexp.Regexp, problem string) {

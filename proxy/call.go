@@ -50,7 +50,7 @@ type call struct {
 
 func newCall(r *Router, s stream, m *method) *call {
 	c := &call{router: r, stream: s, method: m, began: r.now()}
-	c.liveStream.stream = s
+	c.liveStream.stream, c.runs = s, c
 	return c
 }
 
@@ -151,12 +151,12 @@ func (c *call) mayHaveRun(b relay.Break) bool {
 
 // Done is part of relay.Call.
 func (c *call) Done(st relay.Stats) {
+	c.noteOperation(st) // while a release can still find the stream
 	c.leave()
 	c.to.meter.leave()
 	c.to.engine.release()
 	c.settle(st)
 	r := c.router
-	c.noteOperation(st)
 	c.to.route.StreamEnded()
 	r.tally.finish(c.method.number, st)
 	level := r.logAt
@@ -184,14 +184,23 @@ func (c *call) noteOperation(st relay.Stats) {
 	switch {
 	case c.method.Releases:
 		if all, _ := c.follow.Varint(slotReleaseAll); all != 0 && st.Status == "0" {
+			c.to.streams.release(op)
 			c.to.route.OperationOver(string(op))
 		}
 	case !c.reattachable() || !c.method.starts && !c.method.Reattaches:
 	case failed && st.Err == nil: // by the engine: there is no more of it
 		c.to.route.OperationOver(string(op))
 	case c.whole.Load():
-		c.to.route.OperationDetached(string(op), c.router.now())
+		c.to.streams.unreleased(&c.liveStream, func() { c.to.route.OperationDetached(string(op), c.router.now()) })
 	}
+}
+
+// lasting implements operated. The request is read no more once it is whole.
+func (c *call) lasting() []byte {
+	if !c.whole.Load() || !c.reattachable() {
+		return nil
+	}
+	return c.operation()
 }
 
 var (

@@ -276,6 +276,43 @@ func TestUserIsStamped(t *testing.T) {
 	s.finish(relay.Stats{})
 }
 
+// Clients release an operation when they have its last message, and may end its stream
+// only then: it keeps nobody's session busy, whichever end is seen first.
+func TestReleasedOperationIsNotDetached(t *testing.T) {
+	all := grpcFrame(appendMessage(appendText(appendText(nil, 1, sparkUUID), 3, operationID), 5, nil))
+	until := grpcFrame(appendMessage(appendText(appendText(nil, 1, sparkUUID), 3, operationID), 6, nil))
+	left := relay.Stats{Client: true, Err: errors.New("the client went")}
+	for _, tc := range []struct {
+		name         string
+		release      []byte
+		streamsFirst bool
+		want         int
+	}{
+		{"stream ends last", all, false, 0},
+		{"stream ends first", all, true, 0},
+		{"a part is released", until, false, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tr := newTestRouter(t, nil)
+			plan := tr.send(sparkHead("ExecutePlan"))
+			plan.edit(reattachablePlan(), true)
+			route := plan.call.(*call).to.route
+			release := tr.send(sparkHead("ReleaseExecute"))
+			release.edit(tc.release, true)
+			if tc.streamsFirst {
+				plan.finish(left)
+			}
+			release.finish(relay.Stats{Status: "0"})
+			if !tc.streamsFirst {
+				plan.finish(left)
+			}
+			if n := route.Detached(); n != tc.want {
+				t.Errorf("%d operations to come back for, want %d", n, tc.want)
+			}
+		})
+	}
+}
+
 // One line for each stream, with ids and without secrets.
 func TestStreamLog(t *testing.T) {
 	var out bytes.Buffer

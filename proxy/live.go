@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"hash/maphash"
 	"sync"
 
@@ -63,6 +64,8 @@ func newEnding(row Refusal) *ending { return &ending{row: row, reply: row.Reply(
 // stream's call, so that joining the list allocates nothing.
 type liveStream struct {
 	stream     cutter
+	runs       operated
+	released   bool   // its operation was, while it was open; guarded by of.mu
 	token      string // id of the token that it came by
 	of         *liveSession
 	prev, next *liveStream
@@ -70,6 +73,34 @@ type liveStream struct {
 
 // cutter is the part of a relay.Stream that ends it, from any goroutine.
 type cutter interface{ Cut(*relay.Reply) }
+
+// operated is the part of a call that knows its operation.
+type operated interface {
+	// lasting is the id of the operation that a client may come back for, nil = there
+	// is none. From any goroutine.
+	lasting() []byte
+}
+
+// release notes that an operation is over, though streams of it may still be open:
+// clients release it when they have its last message, and end the stream after that.
+func (s *liveSession) release(operation []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := s.head; n != nil; n = n.next {
+		if bytes.Equal(n.runs.lasting(), operation) {
+			n.released = true
+		}
+	}
+}
+
+// unreleased calls f unless the stream's operation was released. A release waits for f.
+func (s *liveSession) unreleased(n *liveStream, f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !n.released {
+		f()
+	}
+}
 
 // NewLive makes an empty registry.
 func NewLive() *Live {

@@ -194,7 +194,7 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	}{
 		{sessions.ErrNotFound, refuseNotFound},
 		{sessions.ErrDenied, refuseNotAllowed},
-		{sessions.ErrClosed, refuseClosed},
+		{sessions.ErrClosed, refuseSessionClosed.With("session", "<session>")},
 		{sessions.ErrNameTaken, refuseNameTaken},
 		{sessions.ErrNoCluster, refuseNoCluster},
 		{sessions.ErrFailed, failedSomewhere},

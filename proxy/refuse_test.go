@@ -33,7 +33,7 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 		{&sessions.DrainError{Cluster: "lake"}, "CLUSTER_DRAINING", codes.FailedPrecondition},
 		{sessions.ErrNameTaken, "NAME_TAKEN", codes.AlreadyExists},
 		{sessions.ErrConflict, "CONFLICT", codes.Aborted},
-		{sessions.ErrClosed, "CLOSED", codes.FailedPrecondition},
+		{sessions.ErrClosed, "SESSION_CLOSED", codes.FailedPrecondition},
 	} {
 		t.Run(fmt.Sprint(tc.err), func(t *testing.T) {
 			r, ok := RefuseControl(tc.err)

@@ -210,8 +210,6 @@ var (
 	refuseNameTaken = row(Refusal{Code: codes.AlreadyExists, Reason: "NAME_TAKEN", HTTP: 409,
 		Message: "one of your sessions has this name already, and a failed one keeps it until it is closed: " +
 			"choose another name, or run `sconce session close` on that session first"})
-	refuseClosed = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLOSED", HTTP: 400,
-		Message: "this session is closed, and a closed session never reopens: run `sconce session create`"})
 	refuseNoCluster = row(Refusal{Code: codes.InvalidArgument, Reason: "CLUSTER_UNKNOWN", HTTP: 400,
 		Message: "no cluster of this name is configured: run `sconce cluster list` for the names"})
 	refuseClusterDraining = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_DRAINING", HTTP: 400,
@@ -267,7 +265,7 @@ func Refusals() []Refusal {
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
-		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseClosed, refuseNoCluster, refuseClusterDraining, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
+		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseNoCluster, refuseClusterDraining, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
 		refusePath, refusePathVerb, refuseNotJSON, refuseJSON, refuseBodySize, refuseBodySlow,
 	}

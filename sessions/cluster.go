@@ -3,6 +3,7 @@ package sessions
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Cluster is what sessions run on: a Spark Connect server at an address that
@@ -27,6 +28,10 @@ type Cluster struct {
 	// NeverRestart: a session whose engine has ended stays failed. Else its next
 	// request wakes it.
 	NeverRestart bool
+
+	// UIURL is where owners find their engine's web pages, as UI fills it in; "" = as
+	// the engine says.
+	UIURL string
 
 	// Policy is what its sessions may choose.
 	Policy ClusterPolicy
@@ -63,6 +68,27 @@ func NewClusters(list []Cluster) (Clusters, error) {
 		}
 	}
 	return cs, errors.Join(faults...)
+}
+
+// UI is where the web pages of a session's engine are, "" = nowhere: the engine has
+// none, or the session is not active.
+func (cs Clusters) UI(s Session) string {
+	c := cs[s.Cluster]
+	if c == nil || s.State != Active {
+		return ""
+	}
+	var in Instance
+	if s.Engine != nil {
+		in = *s.Engine
+	}
+	if c.UIURL == "" {
+		return in.UI
+	}
+	_, port, _ := strings.Cut(strings.TrimPrefix(in.UI, "http://"), ":")
+	if port == "" && strings.Contains(c.UIURL, "{port}") {
+		return ""
+	}
+	return strings.NewReplacer("{session}", string(s.ID), "{engine}", in.ID, "{port}", port).Replace(c.UIURL)
 }
 
 // Get returns the cluster of that name. The empty name stands for the only

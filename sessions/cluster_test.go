@@ -222,3 +222,32 @@ func TestDrainsAreNotKnown(t *testing.T) {
 		t.Errorf("created: %v, listed: %v", create, list)
 	}
 }
+
+func TestClusterUI(t *testing.T) {
+	const at = "http://127.0.0.1:4041"
+	for name, tc := range map[string]struct {
+		url    string
+		engine *sessions.Instance
+		state  sessions.State
+		want   string
+	}{
+		"as the engine says":       {"", &sessions.Instance{ID: "c-1", UI: at}, sessions.Active, at},
+		"an engine without":        {"", &sessions.Instance{ID: "c-1"}, sessions.Active, ""},
+		"an address without":       {"", nil, sessions.Active, ""},
+		"filled in":                {"https://ui/{session}/{engine}?p={port}", &sessions.Instance{ID: "c-1", UI: at}, sessions.Active, "https://ui/s-1/c-1?p=4041"},
+		"no port to fill in":       {"https://ui/{port}", &sessions.Instance{ID: "c-1"}, sessions.Active, ""},
+		"of an address":            {"https://ui/", nil, sessions.Active, "https://ui/"},
+		"the engine is away":       {"https://ui/{engine}", &sessions.Instance{ID: "c-1", UI: at}, sessions.Idle, ""},
+		"of an engine that closed": {"", &sessions.Instance{ID: "c-1", UI: at}, sessions.Closed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clusters := sessions.Clusters{"c": {Name: "c", UIURL: tc.url}}
+			if got := clusters.UI(sessions.Session{ID: "s-1", Cluster: "c", State: tc.state, Engine: tc.engine}); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+	if got := (sessions.Clusters{}).UI(sessions.Session{Cluster: "gone", State: sessions.Active}); got != "" {
+		t.Errorf("of a cluster that is no more: %q", got)
+	}
+}

@@ -32,7 +32,7 @@ type Instance struct {
 	Token string `json:"token,omitempty"`
 	// Version is what the engine says it is; "" = it does not tell.
 	Version string `json:"version,omitempty"`
-	// UI is the address of its web pages; "" = none.
+	// UI is the address of its web pages, http://host:port; "" = none.
 	UI        string    `json:"ui,omitempty"`
 	StartedAt time.Time `json:"started_at"`
 }

@@ -79,7 +79,7 @@ func tell(method string, messages [][]byte) (string, error) {
 		if err := proto.Unmarshal(messages[0], r); err != nil {
 			return "", err
 		}
-		if r.ClientObservedServerSideSessionId != nil || r.GetUserContext().GetUserId() != "ann" {
+		if r.ClientObservedServerSideSessionId != nil || r.GetUserContext().GetUserId() != "ann" || r.GetSessionId() == oldSession {
 			return "", fmt.Errorf("config as %v", r)
 		}
 		word := "hello"
@@ -107,7 +107,8 @@ func tell(method string, messages [][]byte) (string, error) {
 	if err := proto.Unmarshal(messages[0], r); err != nil {
 		return "", err
 	}
-	if r.ClientObservedServerSideSessionId != nil || r.GetUserContext().GetUserId() != "ann" || len(r.GetRequestOptions()) != 0 || r.GetOperationId() == oldOperation {
+	if r.ClientObservedServerSideSessionId != nil || r.GetUserContext().GetUserId() != "ann" || len(r.GetRequestOptions()) != 0 ||
+		r.GetOperationId() == oldOperation || r.GetSessionId() == oldSession {
 		return "", fmt.Errorf("plan as %v", r)
 	}
 	if c := r.GetPlan().GetRoot().GetCatalog(); c != nil {
@@ -126,10 +127,14 @@ func tell(method string, messages [][]byte) (string, error) {
 
 const oldOperation = "00000000-0000-4000-8000-0000000000aa"
 
+// oldSession is the Spark session in which acts were first done: for a clone, the one
+// that it is a clone of.
+const oldSession = "s"
+
 // statement is an act by SQL, as a client sent it to the first engine.
 func statement(what, sql string) *sessions.Entry {
 	message, err := proto.Marshal(&connect.ExecutePlanRequest{
-		SessionId: "s", UserContext: &connect.UserContext{UserId: "somebody", UserName: "Ann"},
+		SessionId: oldSession, UserContext: &connect.UserContext{UserId: "somebody", UserName: "Ann"},
 		Plan: &connect.Plan{OpType: &connect.Plan_Command{Command: &connect.Command{CommandType: &connect.Command_SqlCommand{
 			SqlCommand: &connect.SqlCommand{Sql: sql},
 		}}}},
@@ -147,7 +152,7 @@ func statement(what, sql string) *sessions.Entry {
 
 func configSet(key, value string) []byte {
 	message, err := proto.Marshal(&connect.ConfigRequest{
-		SessionId: "s", ClientObservedServerSideSessionId: proto.String("old"),
+		SessionId: oldSession, ClientObservedServerSideSessionId: proto.String("old"),
 		Operation: &connect.ConfigRequest_Operation{OpType: &connect.ConfigRequest_Operation_Set{Set: &connect.ConfigRequest_Set{
 			Pairs: []*connect.KeyValue{{Key: key, Value: proto.String(value)}},
 		}}},

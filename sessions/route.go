@@ -166,6 +166,10 @@ func (r *Route) OperationDetached(op string, now time.Time) { r.live.operations.
 // OperationOver notes that an operation was released, or failed.
 func (r *Route) OperationOver(op string) { r.live.operations.end(op) }
 
+// Detached returns how many operations clients may come back for, as far as this
+// replica saw them.
+func (r *Route) Detached() int { return r.live.operations.count() }
+
 // StreamEnded takes back one StreamOpened.
 func (r *Route) StreamEnded() { r.live.streams.Add(-1) }
 

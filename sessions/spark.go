@@ -75,6 +75,7 @@ func (c sparkCaller) relation(ctx context.Context, cat *connect.Catalog) error {
 // Fields of ExecutePlanRequest and ConfigRequest that belong to the call that a
 // client once made, and not to what it asked for.
 const (
+	fieldSession        = 1
 	fieldUserContext    = 2
 	fieldRequestOptions = 5
 	fieldOperationID    = 6
@@ -84,7 +85,7 @@ const (
 // execute sends an ExecutePlanRequest once more, by its bytes, as an operation of
 // its own that nobody reattaches to.
 func (c sparkCaller) execute(ctx context.Context, message []byte) error {
-	message, err := withoutFields(message, fieldRequestOptions, fieldOperationID, fieldObserved)
+	message, err := withoutFields(message, fieldSession, fieldRequestOptions, fieldOperationID, fieldObserved)
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (c sparkCaller) execute(ctx context.Context, message []byte) error {
 
 // config sends a ConfigRequest once more.
 func (c sparkCaller) config(ctx context.Context, message []byte) error {
-	message, err := withoutFields(message, fieldObserved)
+	message, err := withoutFields(message, fieldSession, fieldObserved)
 	if err != nil {
 		return err
 	}
@@ -122,8 +123,10 @@ func (c sparkCaller) config(ctx context.Context, message []byte) error {
 	return c.conn.Invoke(ctx, sparkPath+"Config", c.stamped(message), &answer, grpc.ForceCodec(rawCodec{}))
 }
 
-// stamped names the owner, as the data path does: the last one wins.
+// stamped names the Spark session, which for a clone's acts was the one that it is a
+// clone of, and the owner, as the data path does: the last one wins.
 func (c sparkCaller) stamped(message []byte) []byte {
+	message = protowire.AppendString(protowire.AppendTag(message, fieldSession, protowire.BytesType), string(c.spark))
 	inner := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), c.user)
 	return protowire.AppendBytes(protowire.AppendTag(message, fieldUserContext, protowire.BytesType), inner)
 }

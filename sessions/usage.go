@@ -59,10 +59,10 @@ func (o *operations) remove(id string) {
 	delete(o.known, id)
 }
 
-func (o *operations) any() bool {
+func (o *operations) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.known) > 0
+	return len(o.known)
 }
 
 // quiet says that there is no news.
@@ -90,7 +90,7 @@ func (o *operations) news(now time.Time) (running, over []string) {
 }
 
 // busy says that a stream is open, or a client may come back for an operation.
-func (l *live) busy() bool { return l.streams.Load() > 0 || l.operations.any() }
+func (l *live) busy() bool { return l.streams.Load() > 0 || l.operations.count() > 0 }
 
 // keepTouching tells the registry every TouchEvery which sessions are in use, and
 // a last time at the end of ctx. What could not be told is told by the next round,

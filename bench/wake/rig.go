@@ -157,12 +157,20 @@ func (r *Rig) Measure(ctx context.Context, w Way) (v table.Values, err error) {
 		return nil, err
 	}
 	v = table.Values{}
+	before, err := r.stages(ctx, w)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	id, err := r.field(ctx, "id", "session", "create", "--cluster", w.cluster(), "--idle-timeout", idleAfter.String())
 	if err != nil {
 		return nil, err
 	}
 	v["create_s"] = time.Since(began).Seconds()
+	if err := r.split(ctx, w, before, "create", v); err != nil {
+		return nil, err
+	}
+	created := time.Now()
 	token, err := r.field(ctx, "token", "token", "issue", id)
 	if err != nil {
 		return nil, err
@@ -175,7 +183,8 @@ func (r *Rig) Measure(ctx context.Context, w Way) (v table.Values, err error) {
 	if err := client.firstRow(ctx); err != nil {
 		return nil, err
 	}
-	v["created_row_s"] = time.Since(began).Seconds()
+	v["create_row_s"] = time.Since(created).Seconds()
+	v["create_to_row_s"] = v["create_s"] + v["create_row_s"]
 	for range 2 { // what an engine does once
 		if err := client.firstRow(ctx); err != nil {
 			return nil, err
@@ -200,16 +209,31 @@ func (r *Rig) awake(ctx context.Context, w Way, client *client, id string, v tab
 	if err := client.firstRow(ctx); err != nil {
 		return err
 	}
-	v["woken_row_s"] = time.Since(began).Seconds()
+	v["wake_to_row_s"] = time.Since(began).Seconds()
+	if err := r.split(ctx, w, before, "wake", v); err != nil {
+		return err
+	}
+	v["wake_row_s"] = v["wake_to_row_s"] - v["wake_engine_s"] - v["wake_state_s"]
+	_, err = r.command(ctx, "session", "close", id)
+	return err
+}
+
+// split puts into v how long the stages since before took: to get an engine, and to
+// bring the session's state and settings onto it.
+func (r *Rig) split(ctx context.Context, w Way, before map[string]float64, what string, v table.Values) error {
 	after, err := r.stages(ctx, w)
 	if err != nil {
 		return err
 	}
+	v[what+"_engine_s"], v[what+"_state_s"] = 0, 0
 	for stage, sum := range after {
-		v["wake_s"] += sum - before[stage]
+		part := "_engine_s"
+		if strings.HasPrefix(stage, "restoring") || strings.HasPrefix(stage, "trying") {
+			part = "_state_s"
+		}
+		v[what+part] += sum - before[stage]
 	}
-	_, err = r.command(ctx, "session", "close", id)
-	return err
+	return nil
 }
 
 // stages is the time that each stage of wakes took so far, in seconds.

@@ -129,7 +129,7 @@ func clusterList(list []configs.Cluster, launchers map[string]launcher) (session
 				return nil, fmt.Errorf("clusters[%d].token_file: %w", i, err)
 			}
 		}
-		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token, Policy: sessions.ClusterPolicy{
+		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token, UIURL: c.UIURL, Policy: sessions.ClusterPolicy{
 			IdleTimeout: c.IdleTimeout, MinIdleTimeout: c.MinIdleTimeout, MaxIdleTimeout: c.MaxIdleTimeout, AllowNeverIdle: c.AllowNeverIdle,
 			MaxAge: c.MaxAge, MaxTokenLifetime: c.MaxTokenLifetime, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
 		}}

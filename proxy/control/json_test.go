@@ -231,7 +231,7 @@ func TestJSONRefusals(t *testing.T) {
 		{"a name with a slash", "POST", "/v1/sessions", `{"name": "a/b"}`, nil, 400, "ARGUMENT_INVALID", "name"},
 		{"a name that is taken", "POST", "/v1/sessions", `{"name": "a"}`, nil, 409, "NAME_TAKEN", ""},
 		{"no such cluster", "POST", "/v1/sessions", `{"cluster": "none"}`, nil, 400, "CLUSTER_UNKNOWN", ""},
-		{"a closed session", "POST", "/v1/sessions/" + closed + "/tokens", "{}", nil, 400, "CLOSED", "never reopens"},
+		{"a closed session", "POST", "/v1/sessions/" + closed + "/tokens", "{}", nil, 400, "SESSION_CLOSED", "never reopens"},
 		{"an unknown token", "POST", "/v1/sessions/" + id + "/tokens:revoke", `{"tokenIds": ["x"]}`, nil, 404, "TOKEN_UNKNOWN", ""},
 	} {
 		got := w.call(c.verb, c.path, c.body, c.more...)

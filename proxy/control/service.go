@@ -65,6 +65,8 @@ type Config struct {
 	// Lost says what a session's engine does not have of what earlier ones had; nil =
 	// nobody knows.
 	Lost func(context.Context, sessions.Session) ([]string, error)
+	// UI is where the web pages of a session's engine are; nil = nobody knows.
+	UI func(sessions.Session) string
 	// Logger gets the errors that callers are not told; nil = none.
 	Logger *zap.Logger
 }
@@ -123,6 +125,9 @@ func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessi
 		}
 		found, err := s.Sessions.Describe(ctx, a, id)
 		seen := message(found)
+		if s.UI != nil {
+			seen.UiUrl = s.UI(found)
+		}
 		if err == nil && s.Lost != nil {
 			seen.Lost, err = s.Lost(ctx, found)
 		}

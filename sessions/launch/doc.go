@@ -1,9 +1,11 @@
 // Package launch brings engines up and down: each type here is a
 // sessions.Launcher for one cluster.
 //
-//	Static   an address that somebody else keeps up
 //	Process  programs on this machine: a preset (sail, spark) or a command
 //	Pool     some engines of a Process that stand by, so that a start costs nothing
+//
+// A cluster that is an address has none: nothing is started for it, and
+// sessions.Waker asks its server whether it answers.
 //
 // An engine of Process belongs to no Sconce process. It runs under a keeper: the
 // same binary, started once more, in a session of its own, which does three things:

@@ -101,6 +101,8 @@ type Preset struct {
 	command func(e Engine, s Start) (argv, env []string)
 	// says finds host:port in its log; nil = it cannot take port 0.
 	says *regexp.Regexp
+	// shows finds the port of its web pages in its log; nil = it has none.
+	shows *regexp.Regexp
 	// asks: it can be given a token.
 	asks bool
 	// distribution is the pip package whose version is its version.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,9 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/sconce-dev/sconce/sessions"
 	"github.com/sconce-dev/sconce/sessions/launch"
@@ -132,15 +128,6 @@ func await(t *testing.T, done func() bool, what string) {
 }
 
 func TestConformance(t *testing.T) {
-	t.Run("Static", func(t *testing.T) {
-		address := healthy(t)
-		launchtest.Run(t, launchtest.Subject{
-			Cluster: "static", Fixed: true,
-			New: func(*testing.T) sessions.Launcher {
-				return launch.NewStatic(sessions.Cluster{Name: "static", Address: address})
-			},
-		})
-	})
 	for name, how := range map[string][]string{"quick": nil, "slow": {launchtest.Slow}, "forks": {launchtest.Forks}} {
 		t.Run("Process/"+name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -167,21 +154,6 @@ func TestConformance(t *testing.T) {
 			Kill: func(t *testing.T, in sessions.Instance) { kill(t, enginePID(t, dir, in)) },
 		})
 	})
-}
-
-// healthy is a server of its own.
-func healthy(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	healthpb.RegisterHealthServer(server, health.NewServer())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(ln) }()
-	t.Cleanup(func() { server.Stop(); <-done })
-	return ln.Addr().String()
 }
 
 // enginePID reads what the keeper wrote.

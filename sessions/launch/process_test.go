@@ -2,7 +2,6 @@ package launch_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -317,19 +316,6 @@ func TestNewRefuses(t *testing.T) {
 		if _, err := launch.New(cfg); err == nil {
 			t.Errorf("%s was taken", name)
 		}
-	}
-}
-
-func TestStaticThatDoesNotAnswer(t *testing.T) {
-	s := launch.NewStatic(sessions.Cluster{Name: "gone", Address: "127.0.0.1:1"})
-	s.StartTimeout = 200 * time.Millisecond
-	_, err := s.Launch(t.Context(), spec, nil)
-	var le *sessions.LaunchError
-	if !errors.As(err, &le) || !strings.Contains(le.Reason, "does not answer after 200ms") {
-		t.Errorf("got %v", err)
-	}
-	if err := s.Alive(context.Background(), sessions.Instance{}); err == nil || errors.Is(err, sessions.ErrGone) {
-		t.Errorf("alive: %v", err)
 	}
 }
 

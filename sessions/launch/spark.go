@@ -36,6 +36,8 @@ func spark() Preset {
 		StartTimeout: 3 * time.Minute, StopTimeout: 20 * time.Second, StopSignal: syscall.SIGTERM,
 		check: checkSpark, command: sparkCommand, asks: true,
 		says: regexp.MustCompile(`Spark Connect server started at: (127\.0\.0\.1:\d+)`),
+		// Only where launch.conf has spark.ui.enabled=true.
+		shows: regexp.MustCompile(`Successfully started service 'SparkUI' on port (\d+)`),
 	}
 }
 

@@ -60,3 +60,12 @@ func TestSailIsTold(t *testing.T) {
 		}
 	}
 }
+
+// The line of Spark 4.3 comes before that with the address of the server.
+func TestSparkShowsItsPages(t *testing.T) {
+	const log = "26/11/25 15:15:42 INFO Utils: Successfully started service 'SparkUI' on port 36595.\n" +
+		"26/11/25 15:15:43 INFO Utils: Successfully started service 'other' on port 46353.\n"
+	if m := spark().shows.FindStringSubmatch(log); m == nil || m[1] != "36595" {
+		t.Errorf("found %q", m)
+	}
+}

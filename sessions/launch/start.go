@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -223,7 +224,7 @@ func (l *launch) serve(ctx context.Context) error {
 // answers asks the engine once, and whether it is the one that was started.
 func (l *launch) answers(ctx context.Context) bool {
 	if l.in.Address == "" {
-		l.in.Address = l.said()
+		l.in.Address = l.found(l.preset.says)
 	}
 	if l.in.Address == "" {
 		return false
@@ -231,19 +232,24 @@ func (l *launch) answers(ctx context.Context) bool {
 	if l.port != 0 && !listens(mark(l.in.ID), l.port) {
 		return false
 	}
+	if l.in.UI == "" && l.preset.shows != nil {
+		if port := l.found(l.preset.shows); port != "" { // which it says before its address
+			l.in.UI = "http://127.0.0.1:" + port
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	err := l.cfg.Probe(ctx, &sessions.Cluster{Name: l.cfg.Cluster, Address: l.in.Address, Token: l.in.Token})
 	return err == nil
 }
 
-// said is the address that the engine wrote into its log; "" = not yet.
-func (l *launch) said() string {
+// found is what the engine wrote into its log, such as its address; "" = not yet.
+func (l *launch) found(says *regexp.Regexp) string {
 	b, err := os.ReadFile(l.folder.path(fileLog))
 	if err != nil {
 		return ""
 	}
-	if m := l.preset.says.FindSubmatch(b[:bytes.LastIndexByte(b, '\n')+1]); m != nil {
+	if m := says.FindSubmatch(b[:bytes.LastIndexByte(b, '\n')+1]); m != nil {
 		return string(m[1])
 	}
 	return ""

@@ -1,6 +1,6 @@
 // Command bench-wake times the first row of a new session and of one that is
 // idle, on Sail and on Apache Spark, with and without an engine that stands by,
-// and prints one markdown table.
+// and prints two markdown tables, split by stage.
 //
 //	make setup-sail setup-spark && cd bench && go run ./cmd/bench-wake
 package main
@@ -80,24 +80,42 @@ func report(ctx context.Context, rig *wake.Rig, n int) error {
 			rows[i].Name = way.String()
 			rows[i].Repetitions = append(rows[i].Repetitions, table.Repetition{Own: v})
 			fmt.Fprintf(os.Stderr, "bench-wake: %d/%d %s: first row %.2f s after create, %.2f s after idle\n",
-				rep+1, n, way, v["created_row_s"], v["woken_row_s"])
+				rep+1, n, way, v["create_to_row_s"], v["wake_to_row_s"])
 		}
 	}
-	t := table.Table{
-		Title: "Seconds to the first row",
-		Text: fmt.Sprintf("Median of %d sessions, least in brackets. Create is `sconce session create`, a process, to the active session; then a token, and the first row. "+
-			"Woken is a request on an idle session to its first row; of that, waking is all that Sconce did before it let the request through.", n),
-		Columns: columns(),
-		Rows:    rows,
+	tables := []table.Table{
+		{
+			Title: "Seconds from create to the first row",
+			Text: fmt.Sprintf("Median of %d sessions, least in brackets; each column has a median of its own. The engine is what Sconce did to have one that serves, its state what it did to bring "+
+				"the session onto it; both are parts of create, which is `sconce session create`, a process, to the active session. Then come `sconce token issue`, another one, and the first row.", n),
+			Columns: columns([]column{
+				{"engine s", "create_engine_s"}, {"state s", "create_state_s"}, {"create s", "create_s"},
+				{"token and first row s", "create_row_s"}, {"create to first row s", "create_to_row_s"},
+			}),
+			Rows: rows,
+		},
+		{
+			Title: "Seconds from idle to the first row",
+			Text:  "The same sessions, after they were idle and their engines gone: one request, from its first byte to its first row. The first row is what is left of it after engine and state, nearly all of it the engine's own first query.",
+			Columns: columns([]column{
+				{"engine s", "wake_engine_s"}, {"state s", "wake_state_s"}, {"first row s", "wake_row_s"}, {"idle to first row s", "wake_to_row_s"},
+			}),
+			Rows: rows,
+		},
 	}
-	return t.WriteMarkdown(os.Stdout)
+	for _, t := range tables {
+		if err := t.WriteMarkdown(os.Stdout); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func columns() []table.Column {
+type column struct{ head, value string }
+
+func columns(all []column) []table.Column {
 	var list []table.Column
-	for _, c := range []struct{ head, value string }{
-		{"create s", "create_s"}, {"create to first row s", "created_row_s"}, {"waking s", "wake_s"}, {"idle to first row s", "woken_row_s"},
-	} {
+	for _, c := range all {
 		list = append(list, table.Column{Head: c.head, Digits: 2, Least: true, Value: func(r table.Repetition) float64 { return r.Own.Get(c.value) }})
 	}
 	return list

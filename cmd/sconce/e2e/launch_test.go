@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -93,6 +94,11 @@ func TestLaunchTellsTheEngine(t *testing.T) {
 			if strings.Contains(environ, "SCONCE_E2E_SECRET") {
 				t.Error("the engine sees Sconce's environment")
 			}
+			if preset == "spark" {
+				if page, err := http.Get(in.UI + "/jobs/"); err != nil || page.Body.Close() != nil || page.StatusCode != http.StatusOK {
+					t.Errorf("its pages at %q: %v, %v", in.UI, page, err)
+				}
+			}
 			if preset == "spark" && !strings.Contains(content(t, filepath.Join(dir, preset, in.ID, "work", "spark.properties")), "conf-secret") {
 				t.Error("conf is not in its file")
 			}
@@ -111,7 +117,7 @@ func launcherOf(t *testing.T, w *world, preset, dir string) *launch.Process {
 		Preset: preset, Python: filepath.Join(w.cache, "venv", preset, "bin", "python"), Memory: 1 << 30, Cores: 2,
 	}
 	if preset == "spark" {
-		engine.Spark.Conf = []string{"spark.hadoop.fs.s3a.secret.key=conf-secret"}
+		engine.Spark.Conf = []string{"spark.hadoop.fs.s3a.secret.key=conf-secret", "spark.ui.enabled=true", "spark.ui.port=0"}
 	}
 	l, err := launch.New(launch.Config{
 		Cluster: preset, Engine: engine, StateDir: dir, Keeper: []string{w.gate.binary, "keep-engine"},

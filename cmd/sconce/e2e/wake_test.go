@@ -21,6 +21,14 @@ import (
 // a busy machine to think between two requests.
 const idleAfter = 4 * time.Second
 
+// lake makes each engine begin with a second catalog of that name.
+var lake = map[string]string{
+	"sail": `env: ['SAIL_CATALOG__DEFAULT_CATALOG=sail', 'SAIL_CATALOG__LIST=[` +
+		`{name="sail", type="memory", initial_database=["default"]}, {name="lake", type="memory", initial_database=["shop"]}]']`,
+	"spark": `conf: ["spark.sql.catalog.lake=org.apache.spark.sql.execution.datasources.v2.jdbc.JDBCTableCatalog", ` +
+		`"spark.sql.catalog.lake.url=jdbc:derby:memory:lake;create=true", "spark.sql.catalog.lake.driver=org.apache.derby.iapi.jdbc.AutoloadedDriver"]`,
+}
+
 // own is the clusters that a replica starts itself, in a state folder that all
 // replicas of this test share.
 func own(t *testing.T, w *world) (config, dir string) {
@@ -28,8 +36,8 @@ func own(t *testing.T, w *world) (config, dir string) {
 	var text strings.Builder
 	for _, preset := range []string{"sail", "spark"} {
 		for _, isolation := range []string{"session", "shared"} {
-			fmt.Fprintf(&text, "  - name: own-%s-%s\n    launch: {preset: %s, python: %q}\n    isolation: %s\n    min_idle_timeout: 2s\n",
-				preset, isolation, preset, filepath.Join(w.cache, "venv", preset, "bin", "python"), isolation)
+			fmt.Fprintf(&text, "  - name: own-%s-%s\n    launch: {preset: %s, python: %q, %s}\n    isolation: %s\n    min_idle_timeout: 2s\n",
+				preset, isolation, preset, filepath.Join(w.cache, "venv", preset, "bin", "python"), lake[preset], isolation)
 		}
 	}
 	dir = filepath.Join(t.TempDir(), "state")
@@ -38,10 +46,12 @@ func own(t *testing.T, w *world) (config, dir string) {
 }
 
 // sleepy makes a session that becomes idle after idleAfter.
-func (g *gateway) sleepy(t *testing.T, cluster string) *session {
+func (g *gateway) sleepy(t *testing.T, cluster string, more ...string) *session {
 	t.Helper()
 	var made struct{ ID string }
-	g.do(t, "ada", &made, "session", "create", "--cluster", cluster, "--idle-timeout", idleAfter.String(), "--ca", g.ca, "--tls")
+	g.do(t, "ada", &made, append([]string{
+		"session", "create", "--cluster", cluster, "--idle-timeout", idleAfter.String(), "--ca", g.ca, "--tls",
+	}, more...)...)
 	s := &session{gate: g, ID: made.ID, Owner: "ada"}
 	s.Token = s.issue(t)
 	t.Cleanup(func() { s.close(t) })
@@ -103,36 +113,52 @@ func TestWake(t *testing.T) {
 	config, _ := own(t, w)
 	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
 	for _, tc := range []struct{ cluster, wake string }{
-		{"own-sail-session", "wake"}, {"own-sail-shared", "wake"}, {"own-spark-session", "wake_all"},
+		{"own-sail-session", "wake_sail"}, {"own-sail-shared", "wake_sail"}, {"own-spark-session", "wake_spark"},
 	} {
 		for _, p := range []python{py40, newest} {
 			t.Run(tc.cluster+"/"+p.name, func(t *testing.T) {
-				s := one.sleepy(t, tc.cluster)
-				balancer, err := newLink(one.host())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer balancer.close()
-				scratch := t.TempDir()
-				first := engineOf(t, w, s)
-				go func() {
-					if !appears(t.Context(), filepath.Join(scratch, "ready"), 2*time.Minute) {
-						return
-					}
-					s.fallsAsleep(t, first)
-					balancer.turn(two.host())
-					balancer.sever()
-					_ = os.WriteFile(filepath.Join(scratch, "asleep"), nil, 0o600)
-				}()
-				got := p.run(t, w, job{URL: s.at(balancer.addr()), Cases: []string{tc.wake}, Scratch: scratch}, 4*time.Minute)[tc.wake]
-				if problem := got.failed(); problem != "" {
-					t.Errorf("after the wake: %s", problem)
-				}
-				if second := engineOf(t, w, s); second == first {
-					t.Error("it is still on its first engine: nothing was woken")
-				}
+				through(t, w, one.sleepy(t, tc.cluster, "--catalog", "lake"), two, func(url, scratch string) line {
+					order := job{URL: url, Other: url, Cases: []string{tc.wake}, Scratch: scratch}
+					return p.run(t, w, order, 6*time.Minute)[tc.wake]
+				})
 			})
 		}
+	}
+	store := trustStore(t, w)
+	for _, cluster := range []string{"own-sail-session", "own-spark-session"} {
+		t.Run(cluster+"/JVM", func(t *testing.T) {
+			through(t, w, one.sleepy(t, cluster), two, func(url, scratch string) line {
+				return runJVMWith(t, w, store, url, 6*time.Minute, "-Dwake="+scratch)["wake"]
+			})
+		})
+	}
+}
+
+// through runs a client that says in its folder when it is ready. Then its session
+// falls asleep, its connection is cut, and it goes on by way of another replica.
+func through(t *testing.T, w *world, s *session, other *gateway, run func(url, scratch string) line) {
+	t.Helper()
+	balancer, err := newLink(s.gate.host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer balancer.close()
+	scratch := t.TempDir()
+	first := engineOf(t, w, s)
+	go func() {
+		if !appears(t.Context(), filepath.Join(scratch, "ready"), 2*time.Minute) {
+			return
+		}
+		s.fallsAsleep(t, first)
+		balancer.turn(other.host())
+		balancer.sever()
+		_ = os.WriteFile(filepath.Join(scratch, "asleep"), nil, 0o600)
+	}()
+	if problem := run(s.at(balancer.addr()), scratch).failed(); problem != "" {
+		t.Errorf("after the wake: %s", problem)
+	}
+	if second := engineOf(t, w, s); second == first {
+		t.Error("it is still on its first engine: nothing was woken")
 	}
 }
 

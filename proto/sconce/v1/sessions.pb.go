@@ -131,7 +131,7 @@ type Session struct {
 	IdleTime *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=idle_time,json=idleTime,proto3" json:"idle_time,omitempty"`
 	// What its engine says it is; empty where that is not known.
 	EngineVersion string `protobuf:"bytes,20,opt,name=engine_version,json=engineVersion,proto3" json:"engine_version,omitempty"`
-	// The engine's web pages; empty = none.
+	// The engine's web pages; empty = none, or it is not active. Only DescribeSession tells.
 	UiUrl string `protobuf:"bytes,21,opt,name=ui_url,json=uiUrl,proto3" json:"ui_url,omitempty"`
 	// Grows by one with each change of the record.
 	Revision uint64 `protobuf:"varint,22,opt,name=revision,proto3" json:"revision,omitempty"`

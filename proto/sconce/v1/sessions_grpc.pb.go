@@ -66,7 +66,7 @@ type SessionServiceClient interface {
 	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
 	// IssueSessionToken makes a token that opens this one session on the data
 	// port. It is shown once; an older token goes on until it expires or is
-	// revoked. Reasons of its own: CLOSED, SESSION_FAILED, TOKENS_EXHAUSTED.
+	// revoked. Reasons of its own: SESSION_CLOSED, SESSION_FAILED, TOKENS_EXHAUSTED.
 	IssueSessionToken(ctx context.Context, in *IssueSessionTokenRequest, opts ...grpc.CallOption) (*IssueSessionTokenResponse, error)
 	// ListSessionTokens returns what is known of a session's tokens, the newest
 	// first; the tokens themselves are kept nowhere. One that has expired is
@@ -192,7 +192,7 @@ type SessionServiceServer interface {
 	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
 	// IssueSessionToken makes a token that opens this one session on the data
 	// port. It is shown once; an older token goes on until it expires or is
-	// revoked. Reasons of its own: CLOSED, SESSION_FAILED, TOKENS_EXHAUSTED.
+	// revoked. Reasons of its own: SESSION_CLOSED, SESSION_FAILED, TOKENS_EXHAUSTED.
 	IssueSessionToken(context.Context, *IssueSessionTokenRequest) (*IssueSessionTokenResponse, error)
 	// ListSessionTokens returns what is known of a session's tokens, the newest
 	// first; the tokens themselves are kept nowhere. One that has expired is

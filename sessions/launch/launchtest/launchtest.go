@@ -22,8 +22,6 @@ type Subject struct {
 	New func(t *testing.T) sessions.Launcher
 	// Cluster is its name.
 	Cluster string
-	// Fixed: the engine exists on its own, and is neither started nor stopped.
-	Fixed bool
 	// Kill ends an engine behind the launcher's back; nil where that cannot be.
 	Kill func(t *testing.T, in sessions.Instance)
 }
@@ -120,17 +118,11 @@ func testLife(t *testing.T, s Subject) {
 	if got.Address != in.Address || got.Token != in.Token {
 		t.Errorf("running as %+v, launched as %+v", got.Instance, in)
 	}
-	if !s.Fixed && got.Spec != spec {
+	if got.Spec != spec {
 		t.Errorf("running for %+v, launched for %+v", got.Spec, spec)
 	}
 	s.stop(t, l, in)
 	s.stop(t, l, in) // one that has ended is no error
-	if s.Fixed {
-		if err := probe(t, in); err != nil {
-			t.Errorf("a server of its own was stopped: %v", err)
-		}
-		return
-	}
 	s.wantGone(t, l, in)
 }
 
@@ -149,9 +141,6 @@ func (s Subject) wantGone(t *testing.T, l sessions.Launcher, in sessions.Instanc
 }
 
 func testTwo(t *testing.T, s Subject) {
-	if s.Fixed {
-		return
-	}
 	l := s.New(t)
 	a, b := s.launch(t, l, s.spec(1)), s.launch(t, l, s.spec(2))
 	if a.ID == b.ID || a.Address == b.Address {
@@ -173,9 +162,7 @@ func testOther(t *testing.T, s Subject) {
 		t.Error("another launcher of the cluster does not list it")
 	}
 	s.stop(t, other, in)
-	if !s.Fixed {
-		s.wantGone(t, l, in)
-	}
+	s.wantGone(t, l, in)
 }
 
 func testStopTwice(t *testing.T, s Subject) {
@@ -186,23 +173,18 @@ func testStopTwice(t *testing.T, s Subject) {
 		both.Go(func() { s.stop(t, by, in) })
 	}
 	both.Wait()
-	if !s.Fixed {
-		s.wantGone(t, l, in)
-	}
+	s.wantGone(t, l, in)
 }
 
 func testGivenUp(t *testing.T, s Subject) {
 	l := s.New(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	in, err := l.Launch(ctx, s.spec(5), func(string) { cancel() })
-	if s.Fixed && err == nil {
-		return // it was there already
-	}
 	var le *sessions.LaunchError
 	if !errors.As(err, &le) || le.Reason == "" || le.Cluster != s.Cluster {
 		t.Fatalf("a launch that was given up: %+v, %v", in, err)
 	}
-	if list := s.running(t, l); !s.Fixed && len(list) > 0 {
+	if list := s.running(t, l); len(list) > 0 {
 		t.Errorf("it left %+v", list)
 	}
 }

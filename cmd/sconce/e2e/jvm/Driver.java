@@ -37,7 +37,14 @@ public class Driver {
     SparkSession spark = SparkSession.builder().remote(in.readLine()).getOrCreate();
     String folder = System.getProperty("without_pause");
     if (folder != null) {
-      run("without_pause", () -> withoutPause(spark, folder, ROWS_WITHOUT_PAUSE));
+      String between = folder;
+      run("without_pause", () -> withoutPause(spark, between, ROWS_WITHOUT_PAUSE));
+      System.exit(0);
+    }
+    folder = System.getProperty("wake");
+    if (folder != null) {
+      String between = folder;
+      run("wake", () -> wake(spark, between));
       System.exit(0);
     }
     Map<String, Callable<String>> cases = new LinkedHashMap<>();
@@ -155,6 +162,31 @@ public class Driver {
       Files.write(Path.of(folder, "begun-jvm"), new byte[0]);
     } while (!Files.exists(Path.of(folder, "stop")));
     return rounds + " rounds";
+  }
+
+  /** The same SparkSession object before and after its engine was stopped: says "ready", waits for "asleep". */
+  private static String wake(SparkSession spark, String folder) throws Exception {
+    spark.conf().set("spark.sql.session.timeZone", "Asia/Tokyo");
+    spark.sql("CREATE TEMP VIEW e2e_three AS SELECT id FROM range(3)");
+    spark.range(1_000).selectExpr("id * 2 AS even").createOrReplaceTempView("e2e_even");
+    spark.catalog().setCurrentCatalog("lake");
+    String before = looked(spark);
+    right(before, "Asia/Tokyo [[3]] [[1000,999000]] [[lake]]");
+    Files.write(Path.of(folder, "ready"), new byte[0]);
+    for (int i = 0; !Files.exists(Path.of(folder, "asleep")); i++) {
+      if (i > 2_400) {
+        throw new IllegalStateException("the test did not say that it is asleep");
+      }
+      Thread.sleep(50);
+    }
+    return right(looked(spark), before);
+  }
+
+  private static String looked(SparkSession spark) throws Exception {
+    return spark.conf().get("spark.sql.session.timeZone")
+        + " " + spark.sql("SELECT sum(id) FROM e2e_three").collectAsList()
+        + " " + spark.sql("SELECT count(*), sum(even) FROM e2e_even").collectAsList()
+        + " " + spark.sql("SELECT current_catalog()").collectAsList(); // Sail refuses catalog().currentCatalog() of this client
   }
 
   private static String told(SparkSession spark, String query) {

@@ -477,14 +477,33 @@ def meanwhile(job, done, awaited, seconds=120):
         time.sleep(0.05)
 
 
-def wake(job):
-    """The same SparkSession object before and after its engine was stopped."""
-    return asleep(job, job.session(), lambda: [])
+def wake_sail(job):
+    """The same SparkSession object before and after its engine was stopped.
 
-
-def wake_all(job):
-    """The same on an engine that has more to forget: a function in Python, an artifact, a database."""
+    Sail 0.7.2 takes no artifacts, no CloneSession and no SET of configuration in SQL, reads USE only
+    as USE CATALOG and USE DATABASE, and its AddArtifacts says UNIMPLEMENTED.
+    """
     spark = job.session()
+    began = standing(spark)
+
+    def answer(number):
+        return number + 8085
+
+    spark.udf.register("e2e_answer", answer, "bigint")
+
+    def tables():
+        return [t.name for t in spark.catalog.listTables()]
+
+    def ask():
+        return [rows(spark.sql("SELECT e2e_answer(id) FROM e2e_three ORDER BY 1"))]
+
+    return asleep(job, spark, began, ["USE CATALOG sail", "USE CATALOG lake", "USE DATABASE shop"], ["lake", "shop"], tables, ask)
+
+
+def wake_spark(job):
+    """The same on an engine that has more to forget: an artifact, a SET in SQL, a clone of the session."""
+    spark = job.session()
+    began = standing(spark)
     module = os.path.join(job.scratch, "sconce_e2e_wake.py")
     with open(module, "w") as file:
         file.write("def answer():\n    return 8085\n")
@@ -496,20 +515,37 @@ def wake_all(job):
         return number + sconce_e2e_wake.answer()
 
     spark.udf.register("e2e_answer", answer, "bigint")
-
-    # Sail takes no SET of configuration in SQL.
     spark.sql("SET spark.sql.ansi.enabled = false")
+    clone = None
+    if hasattr(spark, "cloneSession"):
+        spark.range(7).createOrReplaceTempView("e2e_both")
+        clone = spark.cloneSession()
+        clone.range(5).createOrReplaceTempView("e2e_both")
+        clone.conf.set("spark.sql.session.timeZone", "Europe/Paris")
+
+    def tables():
+        # lake is a catalog that lists no temporary views.
+        return [t.tableName for t in spark.sql("SHOW TABLES IN spark_catalog.default").collect()]
 
     def ask():
-        return [
+        seen = [
             rows(spark.sql("SELECT e2e_answer(id) FROM e2e_three ORDER BY 1")),
             spark.conf.get("spark.sql.ansi.enabled"),
         ]
+        if clone is not None:
+            seen.append(rows(spark.sql("SELECT count(*) FROM e2e_both")))
+            seen.append(rows(clone.sql("SELECT count(*), max(e2e_answer(id)) FROM e2e_both")))
+            seen.append([clone.conf.get("spark.sql.session.timeZone"), clone.conf.get("spark.sql.ansi.enabled")])
+        return seen
 
-    return asleep(job, spark, ask)
+    return asleep(job, spark, began, ["USE spark_catalog.default", "USE lake", "USE APP"], ["lake", "APP"], tables, ask)
 
 
-def asleep(job, spark, more):
+def standing(spark):
+    return [spark.catalog.currentCatalog(), spark.catalog.currentDatabase()]
+
+
+def asleep(job, spark, began, moves, stands, tables, more):
     spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
     spark.conf.set("spark.sql.shuffle.partitions", "3")
     spark.conf.unset("spark.sql.shuffle.partitions")
@@ -518,22 +554,35 @@ def asleep(job, spark, more):
     spark.range(0, 1000).selectExpr("id * 2 AS even").createOrReplaceTempView("e2e_even")
     spark.sql("CREATE TEMP VIEW e2e_gone AS SELECT 1")
     spark.catalog.dropTempView("e2e_gone")
+    for move in moves:
+        spark.sql(move)
 
     def look():
-        tables = sorted(t.name for t in spark.catalog.listTables() if t.name.startswith("e2e_"))
         return {
             "zone": spark.conf.get("spark.sql.session.timeZone"),
             "three": rows(spark.sql("SELECT id FROM e2e_three ORDER BY id")),
             "sum": rows(spark.table("e2e_sum")),
             "even": rows(spark.sql("SELECT count(*), sum(even) FROM e2e_even")),
-            "database": spark.catalog.currentDatabase(),
-            "tables": tables,
+            "stands": standing(spark),
+            "tables": sorted(name for name in tables() if name.startswith("e2e_")),
             "more": more(),
         }
 
     before = look()
     meanwhile(job, "ready", "asleep")
+    signal.alarm(150)  # the driver's limit for a case, anew: two engines start in this one
     begun = time.monotonic()
     after = look()
-    right = before == after and before["sum"] == [["3"]] and before["even"] == [["1000", "999000"]]
-    return {"right": right, "before": before, "after": after, "seconds": round(time.monotonic() - begun, 2)}
+    seconds = round(time.monotonic() - begun, 2)
+    # What the session chose holds for a SparkSession that is new to the engine, too.
+    anew = standing(job.session("other"))
+    right = (
+        before == after
+        and before["sum"] == [["3"]]
+        and before["even"] == [["1000", "999000"]]
+        and before["stands"] == stands
+        and "e2e_even" in before["tables"]
+        and began[0] == "lake"
+        and anew == began
+    )
+    return {"right": right, "before": before, "after": after, "began": began, "anew": anew, "seconds": seconds}
