@@ -65,6 +65,13 @@ func (o *operations) count() int {
 	return len(o.known)
 }
 
+// untold takes back what the registry did not hear.
+func (o *operations) untold(over []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = append(o.over, over...)
+}
+
 // quiet says that there is no news.
 func (o *operations) quiet() bool {
 	o.mu.Lock()
@@ -93,8 +100,7 @@ func (o *operations) news(now time.Time) (running, over []string) {
 func (l *live) busy() bool { return l.streams.Load() > 0 || l.operations.count() > 0 }
 
 // keepTouching tells the registry every TouchEvery which sessions are in use, and
-// a last time at the end of ctx. What could not be told is told by the next round,
-// of the sessions that are in use then.
+// a last time at the end of ctx. What could not be told is told by the next round.
 func (r *Resolver) keepTouching(ctx context.Context) {
 	tick := time.NewTicker(r.TouchEvery)
 	defer tick.Stop()
@@ -121,6 +127,7 @@ func (r *Resolver) touch(ctx context.Context) {
 		for _, u := range uses {
 			if e := r.table.get(u.ID); e != nil {
 				e.live.touched.Store(true)
+				e.live.operations.untold(u.Over)
 			}
 		}
 	}

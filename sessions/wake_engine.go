@@ -23,7 +23,7 @@ func (w *Waker) bringUp(ctx context.Context, p *progress, c *Cluster) error {
 	}
 	if s.Engine == nil || s.Engine.ID != in.ID {
 		p.stage(ctx, "restoring the session's state")
-		if err = w.Restore(ctx, c.at(&in), s); err != nil && ctx.Err() == nil {
+		if err = w.Restore(ctx, c.at(&in), s); err != nil && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
 			w.Logger.Error("state of a session could not be restored", zap.String("session", string(s.ID)), zap.Error(err))
 			err = &LaunchError{Cluster: c.Name, Reason: "the session's state could not be restored on its new engine"}
 		}

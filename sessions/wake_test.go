@@ -2,6 +2,7 @@ package sessions_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -341,6 +342,39 @@ func TestRestoreFails(t *testing.T) {
 		}
 		l.state(s.ID, sessions.Pending)
 		l.engines(1, 0)
+	})
+}
+
+// What was over while the registry was away is told once it is back.
+func TestReleasedWhileTheRegistryIsAway(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		s := l.pending("c")
+		route := a.lookup(t, s.ID)
+		route.OperationDetached("op", time.Now())
+		time.Sleep(10 * time.Second)
+		l.memory.Fail(sessions.ErrUnavailable)
+		route.OperationOver("op")
+		time.Sleep(10 * time.Second)
+		l.memory.Fail(nil)
+		time.Sleep(2 * idleAfter)
+		l.state(s.ID, sessions.Idle)
+	})
+}
+
+// A registry that goes away meanwhile is no fault of the engine's: callers are told to
+// wait, and the next of them tries at once.
+func TestRegistryGoesWhileRestoring(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.restore = fmt.Errorf("record replay: %w", sessions.ErrUnavailable)
+		a := l.replica()
+		s := l.pending("c")
+		if _, err := a.resolver.Lookup(t.Context(), s.ID); !errors.Is(err, sessions.ErrUnavailable) {
+			t.Errorf("%v, want that the registry is away", err)
+		}
+		l.restore = nil
+		a.lookup(t, s.ID)
+		l.state(s.ID, sessions.Active)
 	})
 }
 

@@ -37,6 +37,15 @@ func (t *turn) touch(c *conn) {
 	t.touched = append(t.touched, c)
 }
 
+// pop takes the last one out. It leaves nothing behind: a turn lives as long as its
+// connection, and what was over long ago would stay in memory.
+func pop[T any](list *[]T) (last T) {
+	end := len(*list) - 1
+	last, (*list)[end] = (*list)[end], last
+	*list = (*list)[:end]
+	return last
+}
+
 func (t *turn) owe(h *half, n int) {
 	if n == 0 || h == nil {
 		return
@@ -51,8 +60,7 @@ func (t *turn) owe(h *half, n int) {
 // settleOver ends what streams leave behind of which one side is over.
 func (t *turn) settleOver() {
 	for len(t.over) > 0 {
-		h := t.over[len(t.over)-1]
-		t.over = t.over[:len(t.over)-1]
+		h := pop(&t.over)
 		h.stream.sideOver(h, t)
 	}
 }
@@ -72,24 +80,19 @@ func (t *turn) settle() {
 			}
 			t.credits = t.credits[:0]
 		case len(t.touched) > 0:
-			c := t.touched[len(t.touched)-1]
-			t.touched = t.touched[:len(t.touched)-1]
+			c := pop(&t.touched)
 			c.flush(t)
 		case len(t.failed) > 0:
-			f := t.failed[len(t.failed)-1]
-			t.failed = t.failed[:len(t.failed)-1]
+			f := pop(&t.failed)
 			f.stream.broken(f.cause, t)
 		case len(t.slots) > 0:
-			b := t.slots[len(t.slots)-1]
-			t.slots = t.slots[:len(t.slots)-1]
+			b := pop(&t.slots)
 			b.serveWaiting(t)
 		case len(t.spent) > 0:
-			bc := t.spent[len(t.spent)-1]
-			t.spent = t.spent[:len(t.spent)-1]
+			bc := pop(&t.spent)
 			bc.fail()
 		case len(t.done) > 0:
-			s := t.done[len(t.done)-1]
-			t.done = t.done[:len(t.done)-1]
+			s := pop(&t.done)
 			s.tellDone()
 		default:
 			return

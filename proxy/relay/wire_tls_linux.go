@@ -250,9 +250,10 @@ func (w *tlsWire) last() {
 		return
 	}
 	_ = w.sock.raw.Control(func(fd uintptr) {
-		n, _ := unix.Write(int(fd), r.out)
-		r.out = r.out[max(n, 0):]
+		_, _ = unix.Write(int(fd), r.out) // what does not go now, goes nowhere
 	})
+	r.chunk.drop()
+	r.chunk, r.out = nil, nil
 }
 
 func (w *tlsWire) wait() error { return w.sock.wait() }
