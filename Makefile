@@ -22,7 +22,7 @@ SAIL_PACKAGES  := pysail==0.7.2 pyspark-client==4.1.3 "pandas<3" "pyarrow<24"
 SPARK_PACKAGES := "pyspark[connect]==4.1.4" "pandas<3" "pyarrow<24" setuptools
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-spark build test test-go test-race test-e2e fuzz lint vuln vulndb sbom bench bench-spark bench-wake proto \
+.PHONY: help run run-spark build test test-go test-race test-e2e soak fuzz lint vuln vulndb sbom bench bench-spark bench-wake proto \
         setup-sail setup-spark setup-e2e setup-lint check-python clean
 
 help: ## what there is
@@ -53,6 +53,9 @@ test-e2e: build ## real clients through the binary to real servers
 
 fuzz: ## what reads bytes from outside, a minute for each target; FUZZTIME=10m for more
 	.ci/fuzz
+
+soak: build setup-e2e ## 200 sessions and random faults for 20 minutes, and the report, docs/soak.md (SEED=, FOR=)
+	$(GO) test -count=1 -timeout 90m ./cmd/sconce/e2e -run '^TestSoak$$' -v -soak.for $(or $(FOR),20m) -soak.seed $(or $(SEED),0) -soak.report $(CURDIR)/docs/soak.md
 
 lint: setup-lint ## golangci-lint with gosec, known vulnerabilities, licences of dependencies
 	$(LINT) run ./...

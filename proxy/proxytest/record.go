@@ -21,6 +21,7 @@ type Record struct {
 
 	mu       sync.Mutex
 	messages [][]byte
+	forget   bool // messages is not kept
 	closed   bool
 	err      error
 	done     chan struct{}
@@ -62,6 +63,9 @@ func (r *Record) finish(err error) {
 func (r *Record) add(b []byte, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.forget {
+		return
+	}
 	if err == nil {
 		r.messages = append(r.messages, b)
 	} else if err == io.EOF { //nolint:errorlint // grpc returns io.EOF itself

@@ -31,6 +31,8 @@ type SparkConfig struct {
 	Rows int
 	// BatchBytes is the size of a batch. 0 means 100.
 	BatchBytes int
+	// Forget has it remember no call: for so many that they would fill the memory.
+	Forget bool
 	// Options go to grpc.NewServer.
 	Options []grpc.ServerOption
 }
@@ -185,7 +187,9 @@ func (s *Spark) Stop() { s.server.Stop() }
 func (s *Spark) note(r *Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.calls = append(s.calls, r)
+	if !s.cfg.Forget {
+		s.calls = append(s.calls, r)
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -194,7 +198,7 @@ func (s *Spark) note(r *Record) {
 func (s *Spark) handle(_ any, stream grpc.ServerStream) error {
 	path, _ := grpc.MethodFromServerStream(stream)
 	md, _ := metadata.FromIncomingContext(stream.Context())
-	r := &Record{Path: path, Method: path[strings.LastIndexByte(path, '/')+1:], Metadata: md, done: make(chan struct{})}
+	r := &Record{Path: path, Method: path[strings.LastIndexByte(path, '/')+1:], Metadata: md, forget: s.cfg.Forget, done: make(chan struct{})}
 	r.Deadline, _ = stream.Context().Deadline()
 	s.note(r)
 	x := &Exchange{Record: r, Spark: s, stream: stream}

@@ -166,7 +166,7 @@ func testKilled(t *testing.T, w *world, binary, doing, point string) {
 		}
 		s = first.resting(t, c.cluster, idle)
 		if doing == "wake" {
-			s.fallsAsleep(t, engineOf(t, w, s))
+			s.fallsAsleep(t, engineOf(t, w.redisAddress, s))
 		}
 		first.child.end(20 * time.Second)
 	}
@@ -205,7 +205,7 @@ func (c *crash) provoke(t *testing.T, s *session, doing string) {
 	case "close":
 		_, _ = s.gate.run(token, "session", "close", s.ID, "--ca", s.gate.ca, "--tls")
 	case "die":
-		killEngine(t, c.dir, engineOf(t, c.w, s))
+		killEngine(t, c.dir, engineOf(t, c.w.redisAddress, s))
 	}
 }
 
@@ -287,7 +287,7 @@ func TestPausedHolder(t *testing.T) {
 			if err := s.query(t); err != nil {
 				t.Errorf("by way of the other: %v", err)
 			}
-			engine := engineOf(t, w, s)
+			engine := engineOf(t, w.redisAddress, s)
 			if err := syscall.Kill(holder.child.cmd.Process.Pid, syscall.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
@@ -296,7 +296,7 @@ func TestPausedHolder(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second) // what is right now must stay so
 			within(t, tidied, "one engine is left", func() bool { return c.wrong(t, s.ID, false) == nil })
-			if now := engineOf(t, w, s); now != engine || s.state(t) != "active" {
+			if now := engineOf(t, w.redisAddress, s); now != engine || s.state(t) != "active" {
 				t.Errorf("it was active on %s and is %s on %s", engine, s.state(t), now)
 			}
 			c.goesOn(t, s, false)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -38,6 +39,7 @@ type gateway struct {
 	port   int
 	admin  string   // URL of its page for operators
 	front  string   // its configuration, but for the ports
+	level  string   // of its log; "" = debug
 	env    []string // beside our own
 	bare   *bare    // where it runs in a root of its own, nil = on this machine as it is
 	child  *child
@@ -118,9 +120,9 @@ admin: {listen: "127.0.0.1:%d"}
 tls: {cert: %q, key: %q}
 auth: {signing_key: %q}
 drain_timeout: 30s
-log: {level: debug}
+log: {level: %s}
 %s`, g.port, g.port, admin, filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"),
-		filepath.Join(dir, "signing.pem"), front)
+		filepath.Join(dir, "signing.pem"), cmp.Or(g.level, "debug"), front)
 	if err := os.WriteFile(g.config, []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -142,7 +144,7 @@ func (g *gateway) replica(t *testing.T, more ...string) *gateway {
 	name := "replica-" + newUUID()[:8]
 	r := &gateway{
 		name: name, dir: g.dir, binary: g.binary, control: map[string]string{},
-		config: filepath.Join(g.dir, name+".yaml"), ca: g.ca,
+		config: filepath.Join(g.dir, name+".yaml"), ca: g.ca, level: g.level,
 	}
 	err := r.serve(g.front + strings.Join(more, ""))
 	if r.child != nil {

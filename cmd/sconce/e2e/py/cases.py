@@ -586,3 +586,28 @@ def asleep(job, spark, began, moves, stands, tables, more):
         and anew == began
     )
     return {"right": right, "before": before, "after": after, "began": began, "anew": anew, "seconds": seconds}
+
+
+def soak(job):
+    """Small queries and downloads until the test says stop; errors are told, wrong answers end it."""
+    session = job.session()
+    frame, hashes = hashed(job)
+    seen = {"right": True, "queries": 0, "downloads": 0, "errors": []}
+    signal.alarm(0)  # the test has a limit of its own
+    while not os.path.exists(os.path.join(job.scratch, "stop")):
+        begun = time.time()
+        try:
+            for _ in range(3):
+                got = rows(session.sql("SELECT count(*), sum(id * 3) FROM range(100000)"))
+                if got != [["100000", "14999850000"]]:
+                    return {**seen, "right": False, "query": got}
+                seen["queries"] += 1
+                time.sleep(0.2)
+                begun = time.time()
+            got = frame.toPandas().sort_values("id", kind="stable")
+            if got["id"].tolist() != list(range(job.rows)) or got["hash"].tolist() != hashes:
+                return {**seen, "right": False, "rows": len(got)}
+            seen["downloads"] += 1
+        except Exception as error:
+            seen["errors"].append({"begun": begun, "said": str(error)})
+    return seen

@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// faultKind is a fault and what clients may be told besides right answers.
+type faultKind struct {
+	name string
+	do   func(s *soak, t *testing.T)
+	// drawn and sail are the reasons that a query may end with, on each engine. What
+	// is UNAVAILABLE is tried again, and so is never among them.
+	drawn, sail []string
+}
+
+// A fault that has ended is no excuse any more.
+var faultKinds = []faultKind{
+	{name: "Redis hung", do: (*soak).redisHangs},
+	{name: "Redis killed, started again", do: (*soak).redisDies},
+	{name: "an engine killed", do: (*soak).engineDies, sail: []string{"ENGINE_LOST", "ENGINE_NOT_REACHED", "SESSION_START_FAILED", engineLostIt, cutInMessage}},
+	{name: "connections of an engine cut", do: (*soak).engineCut, drawn: []string{"ENGINE_LOST", "ENGINE_NOT_REACHED", cutInMessage}},
+	{name: "a replica ended by SIGTERM", do: (*soak).replicaEnds},
+	{name: "a replica ended by SIGKILL", do: (*soak).replicaDies, sail: []string{engineLostIt}},
+	{name: "a replica paused", do: (*soak).replicaPauses, sail: []string{engineLostIt}},
+	{name: "connections of all clients cut", do: (*soak).clientsCut, sail: []string{engineLostIt}},
+}
+
+// faultLog knows what was wrong when.
+type faultLog struct {
+	mu   sync.Mutex
+	list []*fault
+}
+
+type fault struct {
+	*faultKind
+	begun, over time.Time // over is zero while it lasts
+}
+
+func (l *faultLog) begin(k *faultKind) *fault {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := &fault{faultKind: k, begun: time.Now()}
+	l.list = append(l.list, f)
+	return f
+}
+
+func (l *faultLog) end(f *fault) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.over = time.Now()
+}
+
+// allows says whether a fault since begun explains the reason.
+func (l *faultLog) allows(begun time.Time, sail bool, reason string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.list, func(f *fault) bool {
+		if !f.over.IsZero() && f.over.Before(begun) {
+			return false
+		}
+		may := f.drawn
+		if sail {
+			may = f.sail
+		}
+		return slices.Contains(may, reason)
+	})
+}
+
+// cutSince says whether clients may have been cut off since then.
+func (l *faultLog) cutSince(begun time.Time) bool {
+	return l.allows(begun, true, engineLostIt)
+}
+
+// counts are the faults there were, by name.
+func (l *faultLog) counts() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := map[string]int{}
+	for _, f := range l.list {
+		n[f.name]++
+	}
+	return n
+}
+
+func (s *soak) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(s.rng.Int64N(int64(most-least)))
+}
+
+// lasts is how long the fault goes on.
+func (s *soak) lasts(most time.Duration) { time.Sleep(s.between(500*time.Millisecond, most)) }
+
+// recovered waits until both replicas are ready.
+func (s *soak) recovered(t *testing.T) {
+	for _, r := range s.replicas {
+		if err := r.child.ready(time.Minute, answers(r.admin+"/readyz")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (s *soak) redisHangs(t *testing.T) {
+	_ = s.redis.cmd.Process.Signal(syscall.SIGSTOP)
+	s.lasts(8 * time.Second)
+	_ = s.redis.cmd.Process.Signal(syscall.SIGCONT)
+	s.recovered(t)
+}
+
+func (s *soak) redisDies(t *testing.T) {
+	killGroup(s.redis.cmd.Process.Pid)
+	<-s.redis.done
+	s.lasts(6 * time.Second)
+	s.startRedis(t)
+	s.recovered(t)
+}
+
+// engineDies kills the engine that a session runs on, and waits until the registry
+// has nobody on it: from then on no query may be told of it.
+func (s *soak) engineDies(t *testing.T) {
+	rdb := redis.NewClient(&redis.Options{Addr: s.redisAddress})
+	defer rdb.Close()
+	active := func(c *soaker) string {
+		in, err := rdb.HMGet(context.Background(), "sconce:s:{"+c.sessionID()+"}", "engine", "state").Result()
+		if err != nil || in[1] != "active" {
+			return ""
+		}
+		return engineAddress(fmt.Sprint(in[0]))
+	}
+	for _, i := range s.rng.Perm(len(s.soakers)) {
+		address := ""
+		if s.soakers[i].sail() {
+			address = active(s.soakers[i])
+		}
+		if address == "" || !listens(address) {
+			continue
+		}
+		killEngine(t, s.state, address)
+		within(t, time.Minute, "nobody is on an engine that is dead", func() bool {
+			return !slices.ContainsFunc(s.soakers, func(c *soaker) bool { return c.sail() && active(c) == address })
+		})
+		return
+	}
+}
+
+func (s *soak) engineCut(*testing.T) { s.drawn.Cut() }
+
+func (s *soak) replicaEnds(t *testing.T) {
+	second := s.replicas[1]
+	_ = second.child.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-second.child.done:
+	case <-time.After(time.Minute):
+		t.Errorf("a replica does not end by SIGTERM:\n%s", second.child.tail())
+		killGroup(second.child.cmd.Process.Pid)
+	}
+	if code := second.child.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("a replica ended with %d by SIGTERM, want 0:\n%s", code, second.child.tail())
+	}
+	s.startSecond(t)
+}
+
+func (s *soak) replicaDies(t *testing.T) {
+	second := s.replicas[1].child
+	_ = second.cmd.Process.Kill()
+	<-second.done
+	s.lasts(3 * time.Second)
+	s.startSecond(t)
+}
+
+// replicaPauses is long enough for its leases to run out.
+func (s *soak) replicaPauses(t *testing.T) {
+	second := s.replicas[1].child.cmd.Process
+	_ = second.Signal(syscall.SIGSTOP)
+	s.lasts(20 * time.Second)
+	_ = second.Signal(syscall.SIGCONT)
+	s.recovered(t)
+}
+
+func (s *soak) clientsCut(*testing.T) { s.balancer.sever() }
