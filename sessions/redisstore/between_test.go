@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,6 +69,40 @@ func putUp(t *testing.T, s *Store, key sessions.EngineKey, lease string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An engine that is put up while the key of the one before is taken out of the set
+// is in it: who is not gets stopped as one without a record.
+func TestEnginesKeepsWhatIsPutMeanwhile(t *testing.T) {
+	server := miniredis.RunT(t)
+	s, other := openAt(t, server.Addr()), openAt(t, server.Addr())
+	const key = sessions.EngineKey("session:a")
+	putUp(t, other, key, "1")
+	if in, err := other.LeaveEngine(t.Context(), key, "a", 1); err != nil || in == nil {
+		t.Fatal(in, err)
+	}
+	var once sync.Once
+	s.rdb.AddHook(between{before: func(cmd redis.Cmder) {
+		if cmd.Name() == "srem" {
+			once.Do(func() { putUp(t, other, key, "2") })
+		}
+	}})
+	if up, err := s.Engines(t.Context()); err != nil || len(up) != 0 {
+		t.Fatal(up, err)
+	}
+	if up, err := other.Engines(t.Context()); err != nil || len(up) != 1 || up[0].ID != "engine-2" {
+		t.Errorf("up are %v, %v", up, err)
+	}
+	// And what is down for good is in it no more.
+	if in, err := other.LeaveEngine(t.Context(), key, "a", 1); err != nil || in == nil {
+		t.Fatal(in, err)
+	}
+	if up, err := s.Engines(t.Context()); err != nil || len(up) != 0 {
+		t.Fatal(up, err)
+	}
+	if server.Exists(s.keys.engines()) {
+		t.Error("the key of an engine that is down stays")
 	}
 }
 
