@@ -1,6 +1,8 @@
 package sessions_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -21,6 +23,27 @@ func TestForgottenClusterKeepsNobodyAwake(t *testing.T) {
 		a.lookup(t, s.ID)
 		time.Sleep(idleAfter + 2*time.Minute)
 		l.state(s.ID, sessions.Idle)
+		l.engines(1, 0)
+	})
+}
+
+// faulty is a launcher that cannot list its engines.
+type faulty struct{ sessions.Launcher }
+
+func (faulty) Running(context.Context) ([]sessions.Launched, error) {
+	return nil, errors.New("a record cannot be read")
+}
+
+// A cluster whose engines cannot be listed keeps what crashes left behind on others
+// from nobody.
+func TestSweepGoesOnBehindAFault(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.clusters["final"].Launcher = faulty{l.launcher}
+		l.replica()
+		if _, err := l.launcher.Launch(t.Context(), sessions.LaunchSpec{Cluster: "c", Session: newID(t), Generation: 1}, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
 		l.engines(1, 0)
 	})
 }
