@@ -120,7 +120,7 @@ func (r *Reaper) reap(ctx context.Context) error {
 	for _, id := range ids {
 		next := time.Time{}
 		if s, ok := there[id]; ok {
-			if _, unknown := r.Clusters.Get(s.Cluster); unknown != nil {
+			if _, unknown := r.Clusters.Get(s.Cluster); unknown != nil && s.State != Closed {
 				next = now.Add(unknownAgain)
 			} else if next, err = r.look(ctx, s, now); err != nil {
 				return err

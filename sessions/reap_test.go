@@ -27,6 +27,27 @@ func TestForgottenClusterKeepsNobodyAwake(t *testing.T) {
 	})
 }
 
+// A session that is closed counts against nobody's limit of engines, also where its
+// cluster is no longer configured.
+func TestForgottenClusterLeavesItsPlace(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.memory.LimitEngines(1, 0)
+		before, s := l.replica(), l.pending("c")
+		before.lookup(t, s.ID)
+		before.stop()
+		var err error
+		if l.clusters, err = sessions.NewClusters([]sessions.Cluster{{Name: "d", Launcher: newLauncher()}}); err != nil {
+			t.Fatal(err)
+		}
+		after := l.replica()
+		if _, err := l.memory.Transition(t.Context(), s.ID, sessions.CloseAt(time.Now(), "")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(idleAfter + 5*time.Second)
+		after.lookup(t, l.pending("d").ID)
+	})
+}
+
 // faulty is a launcher that cannot list its engines.
 type faulty struct{ sessions.Launcher }
 
