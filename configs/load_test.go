@@ -199,6 +199,7 @@ func TestLoadRefuses(t *testing.T) {
 		"half a client certificate":             {"clusters:\n- {name: a, address: a:1, tls: {enabled: true, cert: /dev/null}}", "clusters[0].tls: a client certificate needs its key"},
 		"a client certificate without TLS":      {"clusters:\n- {name: a, address: a:1, tls: {cert: /dev/null, key: /dev/null}}", "mean nothing without TLS"},
 		"client certificates in plaintext":      {"tls: {require_tls: false, client_auth: require, client_ca: /dev/null}", "tls.client_auth: clients show certificates over TLS alone"},
+		"certificates that plaintext evades":    {"tls: {cert: /dev/null, key: /dev/null, require_tls: false, client_auth: require, client_ca: /dev/null}", "tls.client_auth: require, and tls.require_tls is off"},
 		"an authority for nothing":              {"tls: {require_tls: false, client_ca: /dev/null}", "tls.client_ca: goes with tls.client_auth"},
 		"another client_auth":                   {"tls: {client_auth: maybe}", "tls.client_auth: \"maybe\": write one of"},
 		"TLS settings without TLS":              {"clusters:\n- {name: a, address: a:1, tls: {server_name: x}}", "mean nothing without TLS"},

@@ -66,6 +66,9 @@ func (l *loader) clientAuth() {
 			l.fault("tls.client_ca", "no certificate in %s: write the path of a PEM file", t.ClientCA)
 		}
 	}
+	if t.ClientAuth == "require" && t.Cert != "" && !t.RequireTLS {
+		l.fault("tls.client_auth", "require, and tls.require_tls is off: plaintext gets round it, so write tls.require_tls: true, or client_auth: request")
+	}
 }
 
 func (l *loader) redis() {

@@ -152,7 +152,7 @@ func (m *Manager) ListKeys(ctx context.Context, a Actor, org bool) (list []Key, 
 // RevokeKey ends a key: the next call that comes by it, on any replica, is
 // refused. A key of somebody else and one that never was are both ErrDenied.
 func (m *Manager) RevokeKey(ctx context.Context, a Actor, id string) (k Key, err error) {
-	entry := &entryOfAudit{log: m.audit, actor: a, action: ActionRevokeKey, key: id}
+	entry := &entryOfAudit{log: m.audit, trail: m.Audit, now: m.Now, actor: a, action: ActionRevokeKey, key: id}
 	defer func() { entry.end(err) }()
 	if m.Keys == nil || !auth.IsKeyID(id) {
 		return Key{}, ErrDenied

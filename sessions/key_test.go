@@ -159,9 +159,10 @@ func TestKeyRequestIsRefused(t *testing.T) {
 }
 
 // Each operation leaves one line, which says by what the actor came and names the
-// key; no line holds a key.
+// key; no line holds a key. And each is in the trail.
 func TestKeyAudit(t *testing.T) {
-	m := newManager(t)
+	m, kept := newManager(t), &trail{}
+	m.Audit = kept
 	byOIDC := admin
 	byOIDC.Via = "https://login.example"
 	key, what, err := m.CreateKey(t.Context(), byOIDC, sessions.KeyRequest{})
@@ -174,8 +175,8 @@ func TestKeyAudit(t *testing.T) {
 		"root key.create done " + what.ID + " https://login.example", "bob key.list done <nil> <nil>", "bob key.revoke denied " + what.ID + " <nil>",
 	}
 	lines := m.log.FilterMessage("audit").All()
-	if len(lines) != len(want) {
-		t.Fatalf("%d lines, want %d", len(lines), len(want))
+	if len(lines) != len(want) || len(kept.entries) != len(want) {
+		t.Fatalf("%d lines, %d entries, want %d of both", len(lines), len(kept.entries), len(want))
 	}
 	for i, line := range lines {
 		f := line.ContextMap()
@@ -184,6 +185,10 @@ func TestKeyAudit(t *testing.T) {
 		}
 		if strings.Contains(fmt.Sprint(f), key) {
 			t.Errorf("line %d holds the key", i)
+		}
+		e := kept.entries[i]
+		if got := fmt.Sprint(e.Actor, " ", e.Action, " ", e.Outcome); !strings.HasPrefix(want[i], got) || e.At.IsZero() {
+			t.Errorf("entry %d: %s at %s, want %s", i, got, e.At, want[i])
 		}
 	}
 }

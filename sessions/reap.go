@@ -90,8 +90,14 @@ func (r *Reaper) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// dueBatch is how many due sessions one look takes.
-const dueBatch = 256
+const (
+	// dueBatch is how many due sessions one look takes.
+	dueBatch = 256
+	// unknownAgain is when a session is due again whose cluster this replica does not
+	// know: for one that does, and so that those of a cluster that is no longer
+	// configured, due for ever, leave room for the others.
+	unknownAgain = time.Minute
+)
 
 // reap looks at every session whose time has come.
 func (r *Reaper) reap(ctx context.Context) error {
@@ -114,10 +120,9 @@ func (r *Reaper) reap(ctx context.Context) error {
 	for _, id := range ids {
 		next := time.Time{}
 		if s, ok := there[id]; ok {
-			if _, err := r.Clusters.Get(s.Cluster); err != nil {
-				continue // a replica that knows the cluster will look
-			}
-			if next, err = r.look(ctx, s, now); err != nil {
+			if _, unknown := r.Clusters.Get(s.Cluster); unknown != nil && s.State != Closed {
+				next = now.Add(unknownAgain)
+			} else if next, err = r.look(ctx, s, now); err != nil {
 				return err
 			}
 		}

@@ -55,14 +55,13 @@ const orphanAge = 10 * time.Second
 // and members of engines that are no longer active.
 func (r *Reaper) sweep(ctx context.Context) error {
 	var orphans []orphan
+	var faults []error // of one cluster: the others are swept all the same
 	for _, c := range r.Clusters {
 		if c.Launcher == nil {
 			continue
 		}
 		found, err := r.suspects(ctx, c)
-		if err != nil {
-			return err
-		}
+		faults = append(faults, err)
 		orphans = append(orphans, found...)
 	}
 	// The records are read last: who launched a suspect has put it there by now,
@@ -81,7 +80,7 @@ func (r *Reaper) sweep(ctx context.Context) error {
 			r.Waker.stop(o.cluster, o.Instance)
 		}
 	}
-	return r.sweepMembers(ctx, up)
+	return errors.Join(append(faults, r.sweepMembers(ctx, up))...)
 }
 
 // orphan is an engine that runs and may have no record.

@@ -207,14 +207,21 @@ func keepFor(s Session, c *Cluster) time.Duration {
 	return 2*s.IdleTimeout + time.Hour
 }
 
-// depart takes a session that is no longer active off its engine.
+// depart takes a session that is no longer active off its engine. Where its cluster is
+// not configured here, that is only forgotten: it counts in nobody's limits then, and
+// ends by itself or by the sweep of a replica that knows the cluster.
 func (w *Waker) depart(s Session) {
-	if c, err := w.Clusters.Get(s.Cluster); err == nil && c.Launcher != nil {
+	c, err := w.Clusters.Get(s.Cluster)
+	switch {
+	case err != nil:
+		w.leave(keyOf(s, &Cluster{}), nil, s.ID, s.Generation)
+	case c.Launcher != nil:
 		w.leave(keyOf(s, c), c, s.ID, s.Generation)
 	}
 }
 
-// leave takes a session off its engine, and stops that with its last one.
+// leave takes a session off its engine, and stops that with its last one; c = nil: not
+// from here.
 func (w *Waker) leave(key EngineKey, c *Cluster, id ID, generation uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), leaveTimeout)
 	defer cancel()
@@ -223,7 +230,7 @@ func (w *Waker) leave(key EngineKey, c *Cluster, id ID, generation uint64) {
 		w.Logger.Warn("session could not be taken off its engine: the sweep will", zap.String("session", string(id)), zap.Error(err))
 		return
 	}
-	if in != nil {
+	if in != nil && c != nil {
 		failpoint.Hit("engine.left")
 		w.stop(c, *in)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/sconce-dev/sconce/sessions"
 )
@@ -201,12 +202,13 @@ func (s *Store) Engines(ctx context.Context) ([]sessions.EngineRecord, error) {
 		return nil, unavailable(err)
 	}
 	var up []sessions.EngineRecord
+	var down []sessions.EngineKey
 	for i, key := range keys {
 		f := reads[i].record.Val()
 		if len(f) == 0 {
 			// Who puts one up holds the lease when it adds the key.
 			if leases[i].Val() == 0 {
-				s.rdb.SRem(ctx, s.keys.engines(), key)
+				down = append(down, sessions.EngineKey(key))
 			}
 			continue
 		}
@@ -221,7 +223,40 @@ func (s *Store) Engines(ctx context.Context) ([]sessions.EngineRecord, error) {
 		up = append(up, sessions.EngineRecord{Key: sessions.EngineKey(key), Cluster: f["cluster"], Instance: *in,
 			Place: sessions.Place{Org: f["org"], Owner: f["owner"], Lease: f["place"]}, Members: m})
 	}
+	s.unlist(ctx, down)
 	return up, nil
+}
+
+// unlist takes keys out of the set. Where an engine was put up since they were read,
+// which may take no time at all, its key comes back: one that is not in the set is
+// looked after by nobody, and swept as one without a record.
+func (s *Store) unlist(ctx context.Context, down []sessions.EngineKey) {
+	if len(down) == 0 {
+		return
+	}
+	members, leases, records := make([]any, len(down)), make([]*redis.IntCmd, len(down)), make([]*redis.IntCmd, len(down))
+	for i, key := range down {
+		members[i] = string(key)
+	}
+	s.rdb.SRem(ctx, s.keys.engines(), members...)
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, key := range down { // the lease first: the record is put under it
+			leases[i], records[i] = p.Exists(ctx, s.keys.engineLease(key)), p.Exists(ctx, s.keys.engine(key))
+		}
+		return nil
+	})
+	var up []any
+	for i := range down {
+		if err != nil || leases[i].Val()+records[i].Val() > 0 {
+			up = append(up, members[i])
+		}
+	}
+	if len(up) == 0 {
+		return
+	}
+	if err := s.rdb.SAdd(context.WithoutCancel(ctx), s.keys.engines(), up...).Err(); err != nil {
+		s.log.Error("engines that were put up meanwhile may not be looked after", zap.Any("engines", up), zap.Error(err))
+	}
 }
 
 // LeaseEngine implements sessions.EngineStore.

@@ -89,6 +89,12 @@ func (s *Store) freeEnded(ctx context.Context, set string) error {
 	}
 	var ended []any
 	for i, m := range members {
+		// What Pipelined returns is the first error: of a cluster, one node's alone.
+		for _, err := range []error{leases[i].Err(), places[i].Err()} {
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return unavailable(err)
+			}
+		}
 		lease, _, _ := strings.Cut(m, " ")
 		if leases[i].Val() != lease && places[i].Val() != lease {
 			ended = append(ended, m)

@@ -1,0 +1,70 @@
+package sessions_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// The sessions of a cluster that is no longer configured, however many are due, keep
+// nobody else awake.
+func TestForgottenClusterKeepsNobodyAwake(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		for range 300 {
+			if err := l.memory.Schedule(t.Context(), l.pending("removed").ID, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := l.replica()
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		time.Sleep(idleAfter + 2*time.Minute)
+		l.state(s.ID, sessions.Idle)
+		l.engines(1, 0)
+	})
+}
+
+// A session that is closed counts against nobody's limit of engines, also where its
+// cluster is no longer configured.
+func TestForgottenClusterLeavesItsPlace(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.memory.LimitEngines(1, 0)
+		before, s := l.replica(), l.pending("c")
+		before.lookup(t, s.ID)
+		before.stop()
+		var err error
+		if l.clusters, err = sessions.NewClusters([]sessions.Cluster{{Name: "d", Launcher: newLauncher()}}); err != nil {
+			t.Fatal(err)
+		}
+		after := l.replica()
+		if _, err := l.memory.Transition(t.Context(), s.ID, sessions.CloseAt(time.Now(), "")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(idleAfter + 5*time.Second)
+		after.lookup(t, l.pending("d").ID)
+	})
+}
+
+// faulty is a launcher that cannot list its engines.
+type faulty struct{ sessions.Launcher }
+
+func (faulty) Running(context.Context) ([]sessions.Launched, error) {
+	return nil, errors.New("a record cannot be read")
+}
+
+// A cluster whose engines cannot be listed keeps what crashes left behind on others
+// from nobody.
+func TestSweepGoesOnBehindAFault(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		l.clusters["final"].Launcher = faulty{l.launcher}
+		l.replica()
+		if _, err := l.launcher.Launch(t.Context(), sessions.LaunchSpec{Cluster: "c", Session: newID(t), Generation: 1}, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		l.engines(1, 0)
+	})
+}

@@ -1,0 +1,136 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+// between does something before or after what a Store asks of Redis.
+type between struct {
+	before func(redis.Cmder)
+	after  func([]redis.Cmder) error
+}
+
+func (b between) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b between) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if b.before != nil {
+			b.before(cmd)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (b between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if b.after != nil {
+			err = b.after(cmds)
+		}
+		return err
+	}
+}
+
+func openAt(t *testing.T, addr string) *Store {
+	t.Helper()
+	s, err := New(Config{Addresses: []string{addr}, MaxOwnedEngines: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// putUp launches an engine as a waker does.
+func putUp(t *testing.T, s *Store, key sessions.EngineKey, lease string) {
+	t.Helper()
+	place := sessions.Place{Org: "acme", Owner: "ann", Lease: lease}
+	if mine, err := s.LeaseEngine(t.Context(), key, lease, time.Minute); err != nil || !mine {
+		t.Fatal(mine, err)
+	}
+	if err := s.TakePlace(t.Context(), key, place); err != nil {
+		t.Fatal(err)
+	}
+	err := s.PutEngine(t.Context(), sessions.EngineRecord{
+		Key: key, Cluster: "c", Instance: sessions.Instance{ID: "engine-" + lease}, Place: place, Members: map[sessions.ID]uint64{"a": 1},
+	}, lease)
+	if err == nil {
+		err = s.UnleaseEngine(t.Context(), key, lease)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An engine that is put up while the key of the one before is taken out of the set
+// is in it: who is not gets stopped as one without a record.
+func TestEnginesKeepsWhatIsPutMeanwhile(t *testing.T) {
+	server := miniredis.RunT(t)
+	s, other := openAt(t, server.Addr()), openAt(t, server.Addr())
+	const key = sessions.EngineKey("session:a")
+	putUp(t, other, key, "1")
+	if in, err := other.LeaveEngine(t.Context(), key, "a", 1); err != nil || in == nil {
+		t.Fatal(in, err)
+	}
+	var once sync.Once
+	s.rdb.AddHook(between{before: func(cmd redis.Cmder) {
+		if cmd.Name() == "srem" {
+			once.Do(func() { putUp(t, other, key, "2") })
+		}
+	}})
+	if up, err := s.Engines(t.Context()); err != nil || len(up) != 0 {
+		t.Fatal(up, err)
+	}
+	if up, err := other.Engines(t.Context()); err != nil || len(up) != 1 || up[0].ID != "engine-2" {
+		t.Errorf("up are %v, %v", up, err)
+	}
+	// And what is down for good is in it no more.
+	if in, err := other.LeaveEngine(t.Context(), key, "a", 1); err != nil || in == nil {
+		t.Fatal(in, err)
+	}
+	if up, err := s.Engines(t.Context()); err != nil || len(up) != 0 {
+		t.Fatal(up, err)
+	}
+	if server.Exists(s.keys.engines()) {
+		t.Error("the key of an engine that is down stays")
+	}
+}
+
+// A place of which it cannot be told whether it counts counts: of a Redis Cluster one
+// node may be away, while another says that it has no such key.
+func TestPlacesOfANodeThatIsAway(t *testing.T) {
+	server := miniredis.RunT(t)
+	s := openAt(t, server.Addr())
+	putUp(t, s, "session:a", "1")
+	putUp(t, s, "session:b", "2")
+	away := errors.New("connection refused")
+	s.rdb.AddHook(between{after: func(cmds []redis.Cmder) (first error) {
+		for i, cmd := range cmds {
+			if text, ok := cmd.(*redis.StringCmd); ok && i > 0 && strings.Contains(text.String(), "session:") {
+				text.SetVal("")
+				text.SetErr(away)
+			}
+			if first == nil {
+				first = cmd.Err()
+			}
+		}
+		return first
+	}})
+	place := sessions.Place{Org: "acme", Owner: "ann", Lease: "3"}
+	if err := s.TakePlace(t.Context(), "session:c", place); !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("a third place of two: %v", err)
+	}
+	if left, err := server.SMembers(s.keys.ownerEngines("acme", "ann")); len(left) != 2 || err != nil {
+		t.Errorf("places that are left: %v, %v", left, err)
+	}
+}
