@@ -65,13 +65,11 @@ var fleetClusters = []string{gateway.Cluster, "second"}
 const longCluster = "long"
 
 // newFleet starts both replicas and makes the sessions; nobody works yet.
-func newFleet(t *testing.T, registry gateway.Registry, grace time.Duration) *fleet {
+func newFleet(t *testing.T, cfg gateway.Config) *fleet {
 	t.Helper()
 	f := &fleet{t: t, stop: make(chan struct{})}
-	cfg := gateway.Config{
-		Registry: &registry, More: []string{"second", longCluster}, Grace: grace, HoldTimeout: 2 * time.Second,
-		Spark: proxytest.SparkConfig{Rows: fleetRows, BatchBytes: fleetBytes},
-	}
+	cfg.More, cfg.HoldTimeout = []string{"second", longCluster}, 2*time.Second
+	cfg.Spark = proxytest.SparkConfig{Rows: fleetRows, BatchBytes: fleetBytes}
 	first := gateway.Start(t, cfg)
 	cfg.Beside = first
 	f.replicas = []*gateway.Gateway{first, gateway.Start(t, cfg)}
@@ -133,7 +131,18 @@ func (f *fleet) end() {
 // progress waits until every member had n more answers.
 func (f *fleet) progress(n int64) {
 	f.t.Helper()
-	for _, m := range f.members {
+	f.progressOn("", n)
+}
+
+// on are the members who work on a cluster; "" = all.
+func (f *fleet) on(cluster string) []*member {
+	return slices.DeleteFunc(slices.Clone(f.members), func(m *member) bool { return cluster != "" && m.cluster != cluster })
+}
+
+// progressOn waits until each who works on a cluster had n more answers.
+func (f *fleet) progressOn(cluster string, n int64) {
+	f.t.Helper()
+	for _, m := range f.on(cluster) {
 		want := m.done.Load() + n
 		f.await(fmt.Sprintf("%d more answers for %s", n, m.id), func() bool { return m.done.Load() >= want })
 	}
@@ -255,8 +264,12 @@ func lastOf(got [][]byte) string {
 }
 
 // comeAgain: UNAVAILABLE with a RetryInfo, which standard clients follow by themselves.
+// A result that broke needs no RetryInfo: they take it up at once.
 func comeAgain(err error) bool {
 	st := status.Convert(err)
+	if reason(err) == "ENGINE_DISCONNECTED" {
+		return st.Code() == codes.Unavailable
+	}
 	return st.Code() == codes.Unavailable && slices.ContainsFunc(st.Details(), func(d any) bool { _, ok := d.(*errdetails.RetryInfo); return ok })
 }
 

@@ -37,7 +37,7 @@ type under struct {
 func newUnder(t *testing.T, registry gateway.Registry, grace time.Duration, newcomers bool) *under {
 	t.Helper()
 	logging.Disable()
-	u := &under{fleet: newFleet(t, registry, grace)}
+	u := &under{fleet: newFleet(t, gateway.Config{Registry: &registry, Grace: grace})}
 	u.newcomers = newcomers
 	u.closed, u.stranger = u.member("owner-1", "second"), u.member("owner-2", "second")
 	for _, g := range u.replicas {

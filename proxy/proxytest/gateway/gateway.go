@@ -56,6 +56,8 @@ type Config struct {
 	More []string
 	// Grace is sessions.ResolverConfig's; 0 = its default.
 	Grace time.Duration
+	// ConnectTimeout is proxy.EngineDialer's; 0 = its default.
+	ConnectTimeout time.Duration
 	// Limits are the relay's, on both sides.
 	Limits relay.Limits
 	// MaxMessage bounds a request message, in bytes; 0 = no bound.
@@ -197,7 +199,7 @@ func (g *Gateway) wire(cfg Config) {
 		verifier = cfg.Verifier(g.Keys)
 	}
 	own, services := g.ownServices(cfg.Limits)
-	engines := &proxy.EngineDialer{Limits: cfg.Limits, Dial: g.dial(cfg)}
+	engines := &proxy.EngineDialer{Limits: cfg.Limits, ConnectTimeout: cfg.ConnectTimeout, Dial: g.dial(cfg)}
 	g.Router, err = proxy.NewRouter(proxy.RouterConfig{
 		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
 		MaxMessage: cfg.MaxMessage, Quotas: cfg.Quotas, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
