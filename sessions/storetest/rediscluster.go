@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,14 +117,12 @@ func (c *RedisCluster) Move(key string, between func()) {
 // owner is the node that has a slot.
 func (c *RedisCluster) owner(slot int) int {
 	c.t.Helper()
-	ranges, err := c.nodes[0].ClusterSlots(c.t.Context()).Result()
+	shards, err := c.nodes[0].ClusterShards(c.t.Context()).Result()
 	c.must(err)
-	for _, r := range ranges {
-		if r.Start <= slot && slot <= r.End {
-			for i, id := range c.ids {
-				if id == r.Nodes[0].ID {
-					return i
-				}
+	for _, shard := range shards {
+		for _, r := range shard.Slots {
+			if int64(slot) >= r.Start && int64(slot) <= r.End {
+				return slices.Index(c.ids, shard.Nodes[0].ID)
 			}
 		}
 	}
