@@ -121,7 +121,7 @@ func (c *RedisCluster) owner(slot int) int {
 	c.must(err)
 	for _, shard := range shards {
 		for _, r := range shard.Slots {
-			if r.Start <= int64(slot) && int64(slot) <= r.End {
+			if int64(slot) >= r.Start && int64(slot) <= r.End {
 				return slices.Index(c.ids, shard.Nodes[0].ID)
 			}
 		}
