@@ -289,7 +289,10 @@ func (d *development) serve(ctx context.Context, cfg *configs.Config, cut <-chan
 	d.story.step("Sconce serves at %s (log: %s)", d.endpoint, file.Name())
 	defer d.forget()
 	if err := d.use(ctx, cfg); err != nil && ctx.Err() == nil {
+		// Not left to the select: by then the gateway may have ended, and well.
 		stop(err)
+		d.story.begin("stopping ...")
+		return errors.Join(err, <-ended)
 	}
 	select {
 	case <-ctx.Done():
