@@ -66,6 +66,7 @@ type conn struct {
 	peer       peerSettings
 	blocked    []*half // have body and window, but the connection's window is shut
 	nextID     uint32  // of the next stream that we open, on a backend's connection
+	fairPings  int     // DATA frames of ours that no ping has answered yet: see pingFrame
 	goneAway   bool    // GOAWAY came: no more streams
 }
 

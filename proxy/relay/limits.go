@@ -43,8 +43,8 @@ type Limits struct {
 	// UnknownFrames are how many such frames a peer may send in one second,
 	// after a burst of ten times as many; past it the connection ends with
 	// ENHANCE_YOUR_CALM. Resets counts the streams that a client reset before their
-	// answer began and those that it made the relay reset. Window updates are counted only where they outnumber
-	// the DATA frames sent to that peer. Defaults: 200, 20, 20, 100,
+	// answer began and those that it made the relay reset. Pings and window updates are counted only
+	// where they outnumber the DATA frames sent to that peer. Defaults: 200, 20, 20, 100,
 	// 200, 1000, 100.
 	Pings, Settings, Resets, EmptyFrames, Priorities, WindowUpdates, UnknownFrames int
 

@@ -185,6 +185,7 @@ func (c *conn) commit(h *half, sg *segment, n int, t *turn) {
 	c.sendWindow -= int64(n)
 	h.sentData = true
 	c.fairUpdates.Add(2)
+	c.fairPings = min(c.fairPings+1, 10*c.lim.Pings)
 	if c.dead {
 		if whole { // else the rest of it stays in the queue, and may take more in
 			sg.drop()

@@ -152,7 +152,16 @@ func (c *conn) pingFrame(h head, p []byte) error {
 		c.role.pong([8]byte(p))
 		return nil
 	}
-	if !c.bud.pings.spend(c.lim.Pings) {
+	// gRPC measures the link with a ping when DATA comes: thousands in a second, from
+	// a busy peer. One for each DATA frame of ours is free. It costs less than the frame
+	// did, and they are saved up to one burst, so that no download buys a flood.
+	c.mu.Lock()
+	fair := c.fairPings > 0
+	if fair {
+		c.fairPings--
+	}
+	c.mu.Unlock()
+	if !fair && !c.bud.pings.spend(c.lim.Pings) {
 		return c.calm("PING frames")
 	}
 	c.mu.Lock()
