@@ -106,6 +106,13 @@ func (s Spark) properties() []byte {
 	return []byte(b.String())
 }
 
+// RetryBuffer is how much of a result Spark can repeat to who reattaches after a
+// connection broke. Its own default, 10m, is less than what may be on the way to a slow
+// reader: the windows of its gRPC library (up to 8 MiB and what it has taken out of
+// them), ours (1 MiB) and the message under way (4 MiB). It is kept for each result that
+// is not read to its end, so it is no more than three times that of Spark.
+const RetryBuffer = "spark.connect.execute.reattachable.observerRetryBufferSize=32m"
+
 // sparkConf is what Sconce itself sets; it is stronger than Conf.
 func sparkConf(e Engine, s Start) []string {
 	conf := []string{
@@ -127,6 +134,8 @@ func sparkConf(e Engine, s Start) []string {
 	}
 	conf = append(conf, "spark.master="+master)
 	add(true, "spark.ui.enabled", "false")
+	retry, size, _ := strings.Cut(RetryBuffer, "=")
+	add(true, retry, size)
 	add(true, "spark.sql.catalogImplementation", "in-memory")
 	add(e.Memory > 0, "spark.driver.memory", mebibytes(e.Memory))
 	add(e.Cores > 0, "spark.driver.cores", strconv.Itoa(e.Cores))

@@ -24,7 +24,7 @@ func TestSparkIsTold(t *testing.T) {
 		"spark.executor.instances=3", "spark.dynamicAllocation.enabled=true", "spark.dynamicAllocation.minExecutors=1",
 		"spark.dynamicAllocation.maxExecutors=9", "spark.dynamicAllocation.shuffleTracking.enabled=true",
 		"spark.connect.session.manager.defaultSessionTimeout=5400s", "spark.connect.grpc.binding.address=127.0.0.1",
-		"spark.connect.grpc.binding.port=0", "spark.local.dir=/d/local", "spark.sql.warehouse.dir=/d/warehouse",
+		"spark.connect.grpc.binding.port=0", RetryBuffer, "spark.local.dir=/d/local", "spark.sql.warehouse.dir=/d/warehouse",
 	} {
 		if !slices.Contains(argv, want) {
 			t.Errorf("not told %s", want)
