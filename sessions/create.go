@@ -89,7 +89,14 @@ func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Sessi
 		return s, err
 	}
 	failpoint.Hit("create.recorded")
-	return m.activate(ctx, s)
+	made, err := m.activate(ctx, s)
+	if r.RequestID != "" && isRefusal(err) {
+		// The refusal is over some day, and then the request is to be good for it.
+		if err := m.Store.Unrequest(context.WithoutCancel(ctx), s, r.RequestID); err != nil {
+			m.Logger.Warn("a refused request to create is not forgotten: repeated, it is told of a closed session", zap.String("session", string(s.ID)), zap.Error(err))
+		}
+	}
+	return made, err
 }
 
 // record writes the new session as pending, or finds the one that the same

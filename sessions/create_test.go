@@ -183,7 +183,8 @@ func TestCreatePastTheEngineLimit(t *testing.T) {
 		m.memory.LimitEngines(1, 0)
 		first := m.create(t, ann, "one")
 		var reached *sessions.LimitError
-		s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "two"})
+		two := sessions.CreateRequest{Name: "two", RequestID: "request-2"}
+		s, err := m.Create(t.Context(), ann, two)
 		if !errors.As(err, &reached) || reached.Limit != sessions.LimitEnginesPerOwner || s.State != sessions.Closed || s.Reason != "the limit engines_per_owner (1) is reached" {
 			t.Errorf("made %+v, %v", s, err)
 		}
@@ -194,8 +195,8 @@ func TestCreatePastTheEngineLimit(t *testing.T) {
 		if _, err := m.memory.LeaveEngine(t.Context(), sessions.EngineKey("session:"+string(first.ID)), first.ID, 1); err != nil {
 			t.Fatal(err)
 		}
-		if s := m.create(t, ann, "two"); s.State != sessions.Active {
-			t.Errorf("made %+v", s)
+		if s, err := m.Create(t.Context(), ann, two); err != nil || s.State != sessions.Active {
+			t.Errorf("made %+v, %v", s, err)
 		}
 	})
 }

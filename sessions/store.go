@@ -15,6 +15,9 @@ type Store interface {
 	// creates at once gets past.
 	Create(ctx context.Context, s Session, requestID string) (Session, error)
 
+	// Unrequest forgets which request made s, so that the same one makes another.
+	Unrequest(ctx context.Context, s Session, requestID string) error
+
 	// Get returns the records of those ids that have one, in the order of ids.
 	Get(ctx context.Context, ids ...ID) ([]Session, error)
 

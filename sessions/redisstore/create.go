@@ -38,6 +38,12 @@ func (s *Store) Create(ctx context.Context, n sessions.Session, requestID string
 	return decode(n.ID, pairs(fields))
 }
 
+// Unrequest implements sessions.Store.
+func (s *Store) Unrequest(ctx context.Context, made sessions.Session, requestID string) error {
+	key := s.keys.request(made.Org, made.Owner, requestID)
+	return unavailable(unlease.Run(ctx, s.rdb, []string{key}, string(made.ID)).Err())
+}
+
 // reserve takes the name; again says that the request is known, by that id.
 func (s *Store) reserve(ctx context.Context, n sessions.Session, requestID string) (id sessions.ID, again bool, err error) {
 	takeFrom, tidied := "", false

@@ -89,7 +89,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 `)
 
-// unlease gives a lease back.
+// unlease gives a lease back, or what else names who has it.
 //
 //	KEYS[1] lease    ARGV[1] who
 var unlease = redis.NewScript(`

@@ -142,6 +142,18 @@ func (m *Memory) Create(ctx context.Context, n sessions.Session, requestID strin
 	return n, nil
 }
 
+// Unrequest implements sessions.Store.
+func (m *Memory) Unrequest(ctx context.Context, s sessions.Session, requestID string) error {
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if request := [3]string{s.Org, s.Owner, requestID}; m.requests[request] == s.ID {
+		delete(m.requests, request)
+	}
+	return nil
+}
+
 // open returns the session that has the name. Under mu.
 func (m *Memory) open(org, owner, name string) (sessions.Session, bool) {
 	for _, s := range m.records {

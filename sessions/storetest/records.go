@@ -40,6 +40,18 @@ func testCreateAgain(t *testing.T, s *suite) {
 	if len(page.Sessions) != 1 {
 		t.Errorf("%d sessions after one request came twice", len(page.Sessions))
 	}
+
+	// Once it is forgotten, by whoever it was for, it makes another.
+	must(t, s.Unrequest(t.Context(), s.session(t, "ann", "b"), "request-1"))
+	again, err = s.Create(t.Context(), s.session(t, "ann", "b"), "request-1")
+	must(t, err)
+	wantSession(t, again, first)
+	must(t, s.Unrequest(t.Context(), first, "request-1"))
+	other, err := s.Create(t.Context(), s.session(t, "ann", "b"), "request-1")
+	must(t, err)
+	if other.ID == first.ID {
+		t.Error("a request that is forgotten gave the session that it made before")
+	}
 }
 
 // One request sent many times at once makes one session, and no late copy of it
