@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -105,29 +106,39 @@ func (c *Certificates) reload() (changed bool, err error) {
 	}
 	newCA := c.pair.Load() == nil || !bytes.Equal(ca, c.seen[2])
 	c.seen = [3][]byte{cert, key, ca}
-	for _, err := range []error{certErr, keyErr, caErr} {
-		if err != nil {
-			return false, fmt.Errorf("certificate: %w", err)
-		}
-	}
+	// Each is taken by itself: what is wrong with one keeps nobody from the other.
 	if c.cfg.ClientAuth != tls.NoClientCert && newCA {
-		if err := c.trust(ca); err != nil {
-			return false, err
+		if caErr == nil {
+			caErr = c.trust(ca)
 		}
+		changed = caErr == nil
+	}
+	renewed, pairErr := c.renew(cert, key, errors.Join(certErr, keyErr))
+	return changed || renewed, errors.Join(caErr, pairErr)
+}
+
+// renew takes the pair that was read.
+func (c *Certificates) renew(cert, key []byte, err error) (changed bool, _ error) {
+	if err != nil {
+		return false, fmt.Errorf("certificate: %w", err)
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return false, fmt.Errorf("certificate %s with key %s: %w", c.cfg.Cert, c.cfg.Key, err)
 	}
 	old := c.pair.Swap(&pair)
-	return newCA || !old.Leaf.Equal(pair.Leaf), nil
+	return old == nil || !old.Leaf.Equal(pair.Leaf), nil
 }
 
 func (c *Certificates) readCA() ([]byte, error) {
 	if c.cfg.ClientAuth == tls.NoClientCert {
 		return nil, nil
 	}
-	return os.ReadFile(c.cfg.ClientCA)
+	ca, err := os.ReadFile(c.cfg.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("authorities of client certificates: %w", err)
+	}
+	return ca, nil
 }
 
 // trust has the certificates of clients checked by these authorities from here on.

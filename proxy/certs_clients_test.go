@@ -160,3 +160,44 @@ func TestClientAuthNeedsAnAuthority(t *testing.T) {
 		}
 	}
 }
+
+// A pair that was renewed is served also where the authorities of clients, written at
+// the same moment, are no good.
+func TestCertificateIsRenewedBesideABadAuthority(t *testing.T) {
+	own, next := proxytest.NewCerts(t), proxytest.NewCerts(t)
+	dir := t.TempDir()
+	cert, key, ca := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "ca.pem")
+	copyFile(t, own.CertFile, cert)
+	copyFile(t, own.KeyFile, key)
+	copyFile(t, own.CAFile, ca)
+	c, err := proxy.NewCertificates(proxy.CertificatesConfig{
+		Cert: cert, Key: key, ClientAuth: tls.RequireAndVerifyClientCert, ClientCA: ca, Every: 5 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := func() string {
+		pair, err := c.TLS().GetCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pair.Leaf.Raw)
+	}
+	before := served()
+	if err := os.WriteFile(ca, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, next.CertFile, cert)
+	copyFile(t, next.KeyFile, key)
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(ctx) }() // its first look finds all three
+	defer func() { cancel(); <-ran }()
+	deadline := time.Now().Add(10 * time.Second)
+	for served() == before {
+		if time.Now().After(deadline) {
+			t.Fatal("the renewed certificate is not served")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
