@@ -12,6 +12,9 @@
 // where the engine cannot do what was asked. A case whose true answer is known
 // says itself whether it was right, so that two equal wrong answers fail.
 //
+// TestUpgrade and TestSoak stand apart: many clients go on while replicas, engines and
+// Redis end and come back. `make soak` is the long form of the second.
+//
 // The package holds only tests. setup.sh, which `make test` calls, prepares what
 // they need in .cache/e2e; without it they fail at once and say so. `go test
 // -short` leaves them out. One client, engine or case by itself:

@@ -53,7 +53,7 @@ func startRedis(dir, cache string) (*child, string, error) {
 
 // startRedisAt starts one on that port; it has what the last one in dir had.
 func startRedisAt(dir, cache, port string) (*child, error) {
-	binary, err := findRedis(cache)
+	binary, err := findProgram("redis-server", cache)
 	if err != nil {
 		return nil, err
 	}
@@ -66,13 +66,14 @@ func startRedisAt(dir, cache, port string) (*child, error) {
 	return c, c.ready(20*time.Second, dialable("127.0.0.1:"+port))
 }
 
-func findRedis(cache string) (string, error) {
-	if path, err := exec.LookPath("redis-server"); err == nil {
+// findProgram finds what setup.sh has installed or unpacked.
+func findProgram(name, cache string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	path := filepath.Join(cache, "bin", "redis-server")
+	path := filepath.Join(cache, "bin", name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("redis-server is neither on PATH nor in %s: run cmd/sconce/e2e/setup.sh", filepath.Dir(path))
+		return "", fmt.Errorf("%s is neither on PATH nor in %s: run cmd/sconce/e2e/setup.sh", name, filepath.Dir(path))
 	}
 	return path, nil
 }
@@ -92,8 +93,8 @@ func startSail(dir, cache string) (*engine, error) {
 }
 
 // startSpark starts Apache Spark's own server, out of the jars that the pip
-// package brings.
-func startSpark(dir, cache string) (*engine, error) {
+// package brings, with these settings more.
+func startSpark(dir, cache string, more ...string) (*engine, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -106,23 +107,20 @@ func startSpark(dir, cache string) (*engine, error) {
 	}
 	args := []string{"--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
 		"--name", "sconce-e2e", "--master", "local[2]", "--driver-memory", "3g"}
-	for _, setting := range []string{
+	for _, setting := range append([]string{
 		"spark.ui.enabled=false",
 		// In its configuration, besides the environment: see TestConfigKeepsTheToken.
 		authenticateToken + "=" + engineSecret,
 		// Spark keeps the texts of plans that have run, and ours are of 64 MiB.
 		"spark.sql.maxPlanStringLength=10000",
 		"spark.sql.ui.retainedExecutions=1",
-		// What a killed replica had on its way is asked for again; 10 MB, as Spark has it,
-		// is less than TCP and the windows of a slow reader may hold.
-		"spark.connect.execute.reattachable.observerRetryBufferSize=64m",
 		"spark.driver.host=127.0.0.1",
 		"spark.driver.bindAddress=127.0.0.1",
 		"spark.connect.grpc.binding.address=127.0.0.1",
 		"spark.connect.grpc.binding.port=" + strconv.Itoa(port),
 		"spark.local.dir=" + filepath.Join(dir, "spark-local"),
 		"spark.sql.warehouse.dir=" + filepath.Join(dir, "spark-warehouse"),
-	} {
+	}, more...) {
 		args = append(args, "--conf", setting)
 	}
 	cmd := exec.Command(filepath.Join(homes[0], "bin", "spark-submit"), args...)

@@ -109,8 +109,10 @@ func (g *gateway) serve(front string) error {
 	if err != nil {
 		return err
 	}
-	if g.port, err = freePort(); err != nil {
-		return err
+	if g.port == 0 {
+		if g.port, err = freePort(); err != nil {
+			return err
+		}
 	}
 	dir := g.bare.seen(g.dir)
 	g.front, g.admin = front, "http://127.0.0.1:"+strconv.Itoa(admin)
@@ -141,10 +143,16 @@ log: {level: %s}
 // and these lines more in its configuration.
 func (g *gateway) replica(t *testing.T, more ...string) *gateway {
 	t.Helper()
+	return g.replicaOn(t, 0, more...)
+}
+
+// replicaOn is replica on this port; 0 = a free one.
+func (g *gateway) replicaOn(t *testing.T, port int, more ...string) *gateway {
+	t.Helper()
 	name := "replica-" + newUUID()[:8]
 	r := &gateway{
 		name: name, dir: g.dir, binary: g.binary, control: map[string]string{},
-		config: filepath.Join(g.dir, name+".yaml"), ca: g.ca, level: g.level,
+		config: filepath.Join(g.dir, name+".yaml"), ca: g.ca, level: g.level, port: port,
 	}
 	err := r.serve(g.front + strings.Join(more, ""))
 	if r.child != nil {

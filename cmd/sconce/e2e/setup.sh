@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares what the end-to-end test needs, under .cache/e2e of the repository: redis-server, a Sail
+# Prepares what the end-to-end test needs, under .cache/e2e of the repository: redis-server, HAProxy, a Sail
 # server, Apache Spark Connect, PySpark clients of five ages, and the JVM client. Idempotent: a part
 # whose stamp is fresh is left alone, so a second run takes under a second.
 #
@@ -50,27 +50,28 @@ java_tools() {
   ((${version:-0} >= 17)) || die "Java 17 or newer is needed, java -version says ${version:-nothing}."
 }
 
-# redis puts a redis-server on PATH or into the cache: by apt as root, or unpacked without it.
-redis() {
-  if command -v redis-server >/dev/null || [[ -x $cache/bin/redis-server ]]; then return; fi
-  command -v apt-get >/dev/null || die "redis-server is missing: install Redis 6.2 or newer."
+# debian PROGRAM PATH PACKAGE...: puts a program of Debian on PATH or into the cache: by apt as
+# root, or unpacked without it. PATH is where the first package has it, the others are what it needs.
+debian() {
+  local program=$1 path=$2 package
+  shift 2
+  if command -v "$program" >/dev/null || [[ -x $cache/bin/$program ]]; then return; fi
+  command -v apt-get >/dev/null || die "$program is missing: install it."
   if ((EUID == 0)); then
-    say "installing redis-server"
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; } \
-      >"$logs/redis.log" 2>&1 && return
+    say "installing $1"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$1"; } \
+      >"$logs/$program.log" 2>&1 && return
   fi
-  say "unpacking redis-server into $cache"
-  local unpacked=$cache/redis
+  say "unpacking $1 into $cache"
+  local unpacked=$cache/$program
   mkdir -p "$unpacked"
-  (cd "$unpacked" &&
-    apt-get download redis-server redis-tools libjemalloc2 liblua5.1-0 liblzf1 lua-cjson lua-bitop libatomic1 &&
-    for package in *.deb; do dpkg -x "$package" .; done) >>"$logs/redis.log" 2>&1 ||
-    die "redis-server could not be had (see $logs/redis.log): install Redis 6.2 or newer."
-  cat >"$cache/bin/redis-server" <<WRAPPER
+  (cd "$unpacked" && apt-get download "$@" && for package in *.deb; do dpkg -x "$package" .; done) >>"$logs/$program.log" 2>&1 ||
+    die "$program could not be had (see $logs/$program.log): install it."
+  cat >"$cache/bin/$program" <<WRAPPER
 #!/bin/sh
-LD_LIBRARY_PATH=$(echo "$unpacked"/usr/lib/*-linux-gnu) exec "$unpacked/usr/bin/redis-server" "\$@"
+LD_LIBRARY_PATH=$(echo "$unpacked"/usr/lib/*-linux-gnu) exec "$unpacked/$path" "\$@"
 WRAPPER
-  chmod +x "$cache/bin/redis-server"
+  chmod +x "$cache/bin/$program"
 }
 
 # venv NAME: the virtual environment of requirements/NAME.txt. Only the engine needs Spark's jars.
@@ -117,7 +118,9 @@ exec 9>"$cache/lock"
 flock 9 # two set-ups at once would share half-made environments
 find_python
 java_tools
-redis
+debian redis-server usr/bin/redis-server \
+  redis-server redis-tools libjemalloc2 liblua5.1-0 liblzf1 lua-cjson lua-bitop libatomic1
+debian haproxy usr/sbin/haproxy haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
 all venv spark py40 sail py35 py34
 jvm
 say "ready in $cache"

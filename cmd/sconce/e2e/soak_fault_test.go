@@ -21,7 +21,10 @@ type faultKind struct {
 	drawn, sail []string
 }
 
-// A fault that has ended is no excuse any more.
+// noticed is how long after a fault a client on a busy machine may still write to a
+// connection that is gone. After that the fault is no excuse any more.
+const noticed = 10 * time.Second
+
 var faultKinds = []faultKind{
 	{name: "Redis hung", do: (*soak).redisHangs},
 	{name: "Redis killed, started again", do: (*soak).redisDies},
@@ -63,7 +66,7 @@ func (l *faultLog) allows(begun time.Time, sail bool, reason string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.list, func(f *fault) bool {
-		if !f.over.IsZero() && f.over.Before(begun) {
+		if !f.over.IsZero() && f.over.Add(noticed).Before(begun) {
 			return false
 		}
 		may := f.drawn

@@ -311,7 +311,7 @@ func (s *soak) report(before, after *sample) string {
 	line("<!-- Written by `make soak`: TestSoak in cmd/sconce/e2e -->\n")
 	line("Two replicas behind a plain TCP balancer, one Redis, %d sessions at a time: %d on an engine of the test that answers as Apache Spark does, %d on one Sail that Sconce launches, %d on a Sail of their own, and unmodified PySpark on Sail and on Apache Spark.",
 		len(s.soakers)+3, soakDrawn, soakShared, soakOwn)
-	line("Faults come one after the other, each with its recovery. Every answer is held against the right one, by the number of its rows and their hash. An error passes only where a fault that lasted meanwhile has to cost it; what is UNAVAILABLE never passes: the clients try it again, as Spark's do, until it is right.")
+	line("Faults come one after the other, each with its recovery. Every answer is held against the right one, by the number of its rows and their hash. An error passes only where a fault of that time has to cost it; what is UNAVAILABLE never passes: the clients try it again, as Spark's do, until it is right.")
 	line("Once everybody is gone the first replica, which lives from begin to end, has to hold what it held before: up to %d goroutines, %d descriptors and %d MiB more, and in Redis no key more that does not expire.", roomGoroutines, roomDescriptors, roomHeap>>20)
 	line("\n    make soak SEED=%d\n", s.seed)
 	line("| fault | times |\n|---|---|")

@@ -144,7 +144,7 @@ func (s *soak) front() string {
 
 func (s *soak) startRedis(t *testing.T) {
 	t.Helper()
-	binary, err := findRedis(s.w.cache)
+	binary, err := findProgram("redis-server", s.w.cache)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,32 +11,41 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sconce-dev/sconce/sessions/launch"
 )
 
 // upgradeRounds is how many times a replica is restarted, for each engine and signal.
-var upgradeRounds = flag.Int("upgrade.rounds", 4, "restarts of a replica in each case of TestUpgrade")
+var (
+	upgradeRounds = flag.Int("upgrade.rounds", 4, "restarts of a replica in each case of TestUpgrade")
+	upgradeWide   = flag.Int("upgrade.wide", 1, "PySpark's downloads in TestUpgrade are so many times larger: 70 are 1 GB each")
+)
 
-// TestUpgrade restarts two replicas in turn, behind a plain TCP balancer, while
+// TestUpgrade restarts two replicas in turn, behind HAProxy in its TCP mode, while
 // clients run small queries and downloads without pause. No query fails, and every
 // answer is right to the row.
 //
-// Two things no proxy can mend, so they are not asked for: Sail forgets an operation
-// with its last message, so what a killed replica had of it may be lost; and to the JVM
-// client a connection that was killed may be UNKNOWN, which it does not try again.
+// What no proxy can mend is not asked for: Sail forgets an operation with its last
+// message, so what a killed replica had of it may be lost; to the JVM client a
+// connection that was killed may be UNKNOWN, which it does not try again; and Spark
+// repeats no more than its buffer holds, which is why the Spark of the killed replicas
+// has the buffer that our preset gives it.
 func TestUpgrade(t *testing.T) {
 	w := needs(t)
 	for _, tc := range []struct {
-		engine *engine
+		name   string
+		engine func(t *testing.T) *engine
 		how    syscall.Signal
 		jvm    bool
 	}{
-		{w.sail, syscall.SIGTERM, true},
-		{w.spark, syscall.SIGTERM, true},
-		{w.spark, syscall.SIGKILL, false},
+		{"Sail", func(*testing.T) *engine { return w.sail }, syscall.SIGTERM, true},
+		{"Spark", func(*testing.T) *engine { return w.spark }, syscall.SIGTERM, true},
+		{"Spark", w.roomySpark, syscall.SIGKILL, false},
 	} {
-		t.Run(fmt.Sprintf("%s/%v", tc.engine.name, tc.how), func(t *testing.T) {
-			u := newUpgrade(t, w)
-			clients := u.begin(t, tc.engine, tc.jvm)
+		t.Run(fmt.Sprintf("%s/%v", tc.name, tc.how), func(t *testing.T) {
+			e := tc.engine(t)
+			u := upgradeTo(t, w, e)
+			clients := u.begin(t, e, tc.jvm)
 			for round := range *upgradeRounds {
 				u.restart(t, round%2, tc.how)
 			}
@@ -141,7 +150,7 @@ const handOverAfter = 2 << 20
 func (p python) iterates(w *world) func(t *testing.T, url string) line {
 	return func(t *testing.T, url string) line {
 		t.Helper()
-		return p.run(t, w, job{URL: url, Cases: []string{"iterate"}, Rows: upgradeRows}, 4*time.Minute)["iterate"]
+		return p.run(t, w, job{URL: url, Cases: []string{"iterate"}, Rows: upgradeRows, Wide: *upgradeWide}, 4*time.Minute)["iterate"]
 	}
 }
 
@@ -150,7 +159,9 @@ type upgrade struct {
 	w        *world
 	replicas [2]*gateway
 	gone     []*gateway // those that ended in restart
+	more     string     // of their configuration
 	balancer *link
+	front    string            // where clients connect; what stands there leads to the replicas
 	folder   string            // where clients say that they have begun, and are told to stop
 	sessions map[string]string // by client
 }
@@ -167,8 +178,40 @@ func newUpgrade(t *testing.T, w *world, more ...string) *upgrade {
 		t.Fatal(err)
 	}
 	t.Cleanup(u.balancer.close)
+	u.front = u.balancer.addr()
 	u.balance()
 	return u
+}
+
+// upgradeTo is newUpgrade for replicas with this engine, behind HAProxy.
+func upgradeTo(t *testing.T, w *world, e *engine) *upgrade {
+	t.Helper()
+	u := newUpgrade(t, w)
+	if e != w.sail && e != w.spark {
+		u.more = fmt.Sprintf("  - {name: %s, address: %q, token: %q}\n", e.cluster, e.address, e.secret)
+		for i, r := range u.replicas {
+			r.child.end(20 * time.Second)
+			u.replicas[i] = w.gate.replicaOn(t, r.port, u.more)
+		}
+	}
+	u.front = startHAProxy(t, w, u.replicas[0].host(), u.replicas[1].host())
+	return u
+}
+
+// roomySpark is a Spark of its own, which can repeat as much as our preset lets it.
+func (w *world) roomySpark(t *testing.T) *engine {
+	t.Helper()
+	dir := t.TempDir()
+	e, err := startSpark(dir, w.cache, launch.RetryBuffer)
+	if e != nil && e.child != nil {
+		t.Cleanup(func() { e.child.end(20 * time.Second) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.link.close)
+	e.cluster = "roomy-spark"
+	return e
 }
 
 // begin starts the clients, each with a session of its own, and waits until each had
@@ -179,14 +222,14 @@ func (u *upgrade) begin(t *testing.T, e *engine, jvm bool) *sync.WaitGroup {
 	for _, p := range []python{py35, py40, newest} {
 		s := u.open(t, p.name, e)
 		clients.Go(func() {
-			order := job{URL: s.at(u.balancer.addr()), Cases: []string{"without_pause"}, Scratch: u.folder, Rows: upgradeRows}
+			order := job{URL: s.at(u.front), Cases: []string{"without_pause"}, Scratch: u.folder, Rows: upgradeRows, Wide: *upgradeWide}
 			u.judge(t, p.name, p.run(t, u.w, order, upgradeLimit)["without_pause"])
 		})
 	}
 	if jvm {
 		s, store := u.open(t, "JVM", e), trustStore(t, u.w)
 		clients.Go(func() {
-			got := runJVMWith(t, u.w, store, s.at(u.balancer.addr()), upgradeLimit, "-Dwithout_pause="+u.folder)
+			got := runJVMWith(t, u.w, store, s.at(u.front), upgradeLimit, "-Dwithout_pause="+u.folder)
 			u.judge(t, "JVM", got["without_pause"])
 		})
 	}
@@ -196,13 +239,13 @@ func (u *upgrade) begin(t *testing.T, e *engine, jvm bool) *sync.WaitGroup {
 
 func (u *upgrade) open(t *testing.T, client string, e *engine) *session {
 	t.Helper()
-	s := u.w.gate.open(t, "ada", e.cluster)
+	s := u.replicas[0].open(t, "ada", e.cluster)
 	u.sessions[client] = s.ID
 	return s
 }
 
 const (
-	// upgradeRows are downloaded again and again.
+	// upgradeRows are downloaded again and again, some 42 bytes each.
 	upgradeRows  = 400_000
 	upgradeLimit = 10 * time.Minute
 	// upgradePause is how long clients run before a replica ends.
@@ -263,8 +306,7 @@ func (u *upgrade) restart(t *testing.T, i int, how syscall.Signal) {
 		t.Errorf("the drained replica ended with %d, want 0:\n%s", code, old.child.tail())
 	}
 	u.gone = append(u.gone, old)
-	u.replicas[i] = u.w.gate.replica(t)
-	u.balance()
+	u.replicas[i] = u.w.gate.replicaOn(t, old.port, u.more)
 }
 
 // balance sends clients to both replicas.
