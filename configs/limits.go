@@ -54,20 +54,25 @@ type Limits struct {
 	PingAfter   time.Duration `yaml:"ping_after"`
 	PingTimeout time.Duration `yaml:"ping_timeout"`
 
-	// What one token, session, owner and process may do on one replica: open
-	// streams of Spark Connect, and requests per second after a burst of ten times
-	// as many. 0 = no limit.
+	// What one token, session, owner, organisation and process may do on one replica:
+	// open streams of Spark Connect, requests per second after a burst of ten times as
+	// many, and bytes of AddArtifacts in an hour. 0 = no limit.
 	TokenStreams    int `yaml:"token_streams"`
 	SessionStreams  int `yaml:"session_streams"`
 	OwnerStreams    int `yaml:"owner_streams"`
+	OrgStreams      int `yaml:"org_streams"`
 	ProcessStreams  int `yaml:"process_streams"`
 	TokenRequests   int `yaml:"token_requests"`
 	SessionRequests int `yaml:"session_requests"`
 	OwnerRequests   int `yaml:"owner_requests"`
+	OrgRequests     int `yaml:"org_requests"`
 	ProcessRequests int `yaml:"process_requests"`
-	// SessionArtifacts is how many bytes of AddArtifacts a session may send in an
-	// hour; 0 = no limit.
+
+	TokenArtifacts   Size `yaml:"token_artifacts"`
 	SessionArtifacts Size `yaml:"session_artifacts"`
+	OwnerArtifacts   Size `yaml:"owner_artifacts"`
+	OrgArtifacts     Size `yaml:"org_artifacts"`
+	ProcessArtifacts Size `yaml:"process_artifacts"`
 }
 
 func defaultLimits() Limits {
@@ -100,18 +105,21 @@ func defaultLimits() Limits {
 		TokenStreams:     1000,
 		SessionStreams:   2000,
 		OwnerStreams:     5000,
+		OrgStreams:       20_000,
 		ProcessStreams:   50_000,
 		TokenRequests:    2000,
 		SessionRequests:  4000,
 		OwnerRequests:    10_000,
 		SessionArtifacts: 100 << 30,
+		OwnerArtifacts:   500 << 30,
 	}
 }
 
 // switchable are the limits that may be zero, which is none.
 var switchable = []string{
-	"connections", "connections_per_ip", "token_streams", "session_streams", "owner_streams", "process_streams",
-	"token_requests", "session_requests", "owner_requests", "process_requests", "session_artifacts",
+	"connections", "connections_per_ip", "token_streams", "session_streams", "owner_streams", "org_streams", "process_streams",
+	"token_requests", "session_requests", "owner_requests", "org_requests", "process_requests",
+	"token_artifacts", "session_artifacts", "owner_artifacts", "org_artifacts", "process_artifacts",
 	"sessions_per_owner", "sessions_per_org", "engines_per_owner", "engines_per_org",
 }
 

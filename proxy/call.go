@@ -92,7 +92,7 @@ func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 	}
 	v := c.stamp.Edit(p, end, e)
 	if upload {
-		c.to.streams.uploaded(e.Used())
+		c.to.meter.uploaded(c.router.meters.at(c.router.now()), e.Used())
 	}
 	if end && v == relay.Pass {
 		c.whole.Store(true)
@@ -100,14 +100,13 @@ func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 	return v
 }
 
-// mayUpload says no where the session has sent as many bytes of artifacts as it
-// may. The engine does not see the end of the upload then, so it takes none of it.
+// mayUpload says no where as many bytes of artifacts were sent as may be. The engine does not see the end of the upload then, so it takes none of it.
 func (c *call) mayUpload() error {
-	wait := c.to.streams.uploadAfter()
-	if wait == 0 {
+	limit, wait := c.to.meter.uploadAfter(c.router.meters.at(c.router.now()))
+	if limit == "" {
 		return nil
 	}
-	row := refuseArtifacts.With("session", string(c.to.route.Session.ID), "wait", ago(wait+time.Second-1)).over(artifactLimit, 0)
+	row := refuseArtifacts.With("wait", ago(wait+time.Second-1)).over(limit, 0)
 	return &refusedError{&row}
 }
 

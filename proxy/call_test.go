@@ -375,7 +375,7 @@ func TestStreamLogOffCostsNothing(t *testing.T) {
 // A frame of an upload is checked, stamped and counted without an allocation,
 // wherever in its message it begins.
 func TestUploadAllocatesNothing(t *testing.T) {
-	tr := newTestRouter(t, func(c *RouterConfig) { c.Quotas.Artifacts = 1 << 40 })
+	tr := newTestRouter(t, func(c *RouterConfig) { c.Quotas.Session.Artifacts = 1 << 40 })
 	s := tr.send(sparkHead("AddArtifacts"))
 	defer s.finish(relay.Stats{})
 	// As PySpark sends a file: messages of some 32 KiB, so frames straddle them.

@@ -36,7 +36,7 @@ func limitsReached() []atLimit {
 			a.steady(fairArtifacts/16_000+2, func() {
 				a.Data(a.Open(proxytest.Call(addArtifacts, a.Creds...), false), true, upload)
 			})
-		}}, proxy.Quotas{Artifacts: fairArtifacts}, addArtifacts, "limits.session_artifacts"},
+		}}, proxy.Quotas{Session: proxy.Quota{Artifacts: fairArtifacts}}, addArtifacts, "limits.session_artifacts"},
 	}
 }
 

@@ -44,11 +44,10 @@ type liveSession struct {
 	revoked string  // as in sessions.Session.Revoked
 	cut     *ending // what streams are cut with that came by those tokens
 
-	meters    *meters // nil until a stream was admitted; it and what follows are set once
-	owner     *ownerMeter
-	meter     meter
-	tokens    map[string]*meter // by id of the token
-	artifacts bucket
+	meters *meters // nil until a stream was admitted; it and what follows are set once
+	owner  *ownerMeter
+	meter  meter
+	tokens map[string]*meter // by id of the token
 }
 
 // ending is why streams are cut.

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"math/bits"
 	"sync"
 	"time"
 
@@ -12,8 +11,8 @@ import (
 const maxTokenMeters = 1024
 
 // meters makes the meters of those who have streams here. The process's is one;
-// an owner's is kept while a session of theirs is in Live; a session's is part of
-// its liveSession, and so are those of its tokens.
+// an owner's and an organisation's are kept while a session of theirs is in Live; a
+// session's is part of its liveSession, and so are those of its tokens.
 type meters struct {
 	quotas  Quotas
 	now     func() time.Time
@@ -22,6 +21,7 @@ type meters struct {
 
 	mu     sync.Mutex
 	owners map[ownerKey]*ownerMeter
+	orgs   map[string]*orgMeter
 }
 
 type ownerKey struct{ org, subject string }
@@ -32,8 +32,13 @@ type ownerMeter struct {
 	sessions int // that count on it; guarded by meters.mu
 }
 
+type orgMeter struct {
+	meter
+	owners int // that count on it; guarded by meters.mu
+}
+
 func newMeters(q Quotas, now func() time.Time) *meters {
-	ms := &meters{quotas: q, now: now, start: now(), owners: make(map[ownerKey]*ownerMeter)}
+	ms := &meters{quotas: q, now: now, start: now(), owners: make(map[ownerKey]*ownerMeter), orgs: make(map[string]*orgMeter)}
 	ms.process.init(q.Process, "process", nil)
 	return ms
 }
@@ -67,12 +72,12 @@ func (ms *meters) of(s *liveSession, id *auth.Identity) *meter {
 	return m
 }
 
-// forgetTokens drops the meters of tokens without streams, and says whether there
-// were any. The caller holds s.mu.
+// forgetTokens drops the meters of tokens without streams or uploads, and says whether
+// there were any. The caller holds s.mu.
 func (s *liveSession) forgetTokens() bool {
-	before := len(s.tokens)
+	before, now := len(s.tokens), s.meters.at(s.meters.now())
 	for id, m := range s.tokens {
-		if m.open.Load() == 0 {
+		if m.open.Load() == 0 && m.rested(now) {
 			delete(s.tokens, id)
 		}
 	}
@@ -85,10 +90,22 @@ func (ms *meters) owner(key ownerKey) *ownerMeter {
 	o := ms.owners[key]
 	if o == nil {
 		o = &ownerMeter{key: key}
-		o.init(ms.quotas.Owner, "owner", &ms.process)
+		o.init(ms.quotas.Owner, "owner", &ms.org(key.org).meter)
 		ms.owners[key] = o
 	}
 	o.sessions++
+	return o
+}
+
+// org is under mu.
+func (ms *meters) org(name string) *orgMeter {
+	o := ms.orgs[name]
+	if o == nil {
+		o = &orgMeter{}
+		o.init(ms.quotas.Org, "org", &ms.process)
+		ms.orgs[name] = o
+	}
+	o.owners++
 	return o
 }
 
@@ -99,33 +116,27 @@ func (ms *meters) leaves(o *ownerMeter) {
 	}
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	if o.sessions--; o.sessions == 0 {
-		delete(ms.owners, o.key)
-	}
-}
-
-// uploadAfter says how long the session's artifacts have to wait, since it has
-// sent as many bytes as it may.
-func (s *liveSession) uploadAfter() time.Duration {
-	if s.meters.quotas.Artifacts == 0 {
-		return 0
-	}
-	return s.artifacts.lacks(s.meters.at(s.meters.now()), int64(artifactBurst))
-}
-
-// uploaded counts n bytes of artifacts.
-func (s *liveSession) uploaded(n int) {
-	most := s.meters.quotas.Artifacts
-	if most == 0 || n == 0 {
+	if o.sessions--; o.sessions > 0 {
 		return
 	}
-	high, low := bits.Mul64(uint64(n), uint64(artifactBurst))
-	cost, _ := bits.Div64(min(high, most-1), low, most)
-	s.artifacts.spend(s.meters.at(s.meters.now()), int64(max(cost, 1)))
+	delete(ms.owners, o.key)
+	org := ms.orgs[o.key.org]
+	if org.owners--; org.owners == 0 {
+		delete(ms.orgs, o.key.org)
+	}
 }
 
-// rested says that the session's count of artifacts tells nothing any more. The
-// caller holds s.mu.
+// rested says that the session's counts of artifacts, and its owner's and their
+// organisation's, tell nothing any more. The caller holds s.mu.
 func (s *liveSession) rested() bool {
-	return s.meters == nil || s.artifacts.full.Load() <= s.meters.at(s.meters.now())
+	if s.meters == nil {
+		return true
+	}
+	now := s.meters.at(s.meters.now())
+	for m := &s.meter; m != &s.meters.process; m = m.up {
+		if !m.rested(now) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,17 +1,21 @@
 package proxy
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"time"
 )
 
-// Quota is what one token, session, owner or process may do here. Zero is a
+// Quota is what one token, session, owner, organisation or process may do here. Zero is a
 // limit that is not there.
 type Quota struct {
 	// Streams is how many may be open at once.
 	Streams int
 	// Requests is how many may begin in a second, after a burst of ten times as many.
 	Requests int
+	// Artifacts is how many bytes of AddArtifacts may be sent in an hour; all of it
+	// may come at once.
+	Artifacts uint64
 }
 
 // Quotas keep one tenant from taking what others need. They count what passes
@@ -21,23 +25,17 @@ type Quota struct {
 // Bytes in flight are bounded by the windows of the streams that are open, and
 // have no quota of their own.
 type Quotas struct {
-	Token, Session, Owner, Process Quota
-	// Artifacts is how many bytes of AddArtifacts a session may send in an hour;
-	// all of it may come at once. 0 = no limit.
-	Artifacts uint64
+	Token, Session, Owner, Org, Process Quota
 }
 
 func (q Quotas) negative() bool {
-	for _, n := range []Quota{q.Token, q.Session, q.Owner, q.Process} {
+	for _, n := range []Quota{q.Token, q.Session, q.Owner, q.Org, q.Process} {
 		if n.Streams < 0 || n.Requests < 0 {
 			return true
 		}
 	}
 	return false
 }
-
-// artifactLimit is the name of Artifacts, as configs has it.
-const artifactLimit = "limits.session_artifacts"
 
 const (
 	// requestBurst is how long a quota of requests may be saved up.
@@ -48,20 +46,23 @@ const (
 
 // meter counts against one quota, and up the way against those that it is part of:
 //
-//	token -> session -> owner -> process
+//	token -> session -> owner -> organisation -> process
 //
 // A stream that may pass costs two atomic operations for each; there is no lock.
 type meter struct {
 	up                *meter // nil = none
 	streams, requests string // names of the limits, as configs has them
-	most              int64  // streams; 0 = no limit
+	artifacts         string
+	most              int64 // streams; 0 = no limit
+	bytes             uint64
 	open              atomic.Int64
 	rate              bucket
+	sent              bucket // artifacts
 }
 
 func (m *meter) init(q Quota, name string, up *meter) {
-	m.up, m.most = up, int64(q.Streams)
-	m.streams, m.requests = "limits."+name+"_streams", "limits."+name+"_requests"
+	m.up, m.most, m.bytes = up, int64(q.Streams), q.Artifacts
+	m.streams, m.requests, m.artifacts = "limits."+name+"_streams", "limits."+name+"_requests", "limits."+name+"_artifacts"
 	if q.Requests > 0 {
 		m.rate.cost = int64(time.Second) / int64(q.Requests)
 	}
@@ -116,6 +117,32 @@ func (m *meter) leave() {
 		m.open.Add(-1)
 	}
 }
+
+// uploadAfter says which limit of artifacts was reached, "" = none, and how long until
+// there is room again. now is as for enter.
+func (m *meter) uploadAfter(now int64) (limit string, wait time.Duration) {
+	for at := m; at != nil; at = at.up {
+		if lacks := at.sent.lacks(now, int64(artifactBurst)); at.bytes > 0 && lacks > wait {
+			limit, wait = at.artifacts, lacks
+		}
+	}
+	return limit, wait
+}
+
+// uploaded counts n bytes of artifacts.
+func (m *meter) uploaded(now int64, n int) {
+	for at := m; at != nil && n > 0; at = at.up {
+		if at.bytes == 0 {
+			continue
+		}
+		high, low := bits.Mul64(uint64(n), uint64(artifactBurst))
+		cost, _ := bits.Div64(min(high, at.bytes-1), low, at.bytes)
+		at.sent.spend(now, int64(max(cost, 1))) //nolint:gosec // some hours at most
+	}
+}
+
+// rested says that the count of artifacts tells nothing any more.
+func (m *meter) rested(now int64) bool { return m.sent.full.Load() <= now }
 
 // row is the refusal of a stream that is past a limit.
 func (o over) row() Refusal {

@@ -35,8 +35,9 @@ func (h *hand) forward(d time.Duration) {
 }
 
 const (
-	aliceTwo  = "s-00000000000000000000alice2" // her second session
-	aliceMore = "alice.other.token"            // a second token for the first one
+	aliceTwo     = "s-00000000000000000000alice2"  // her second session
+	aliceMore    = "alice.other.token"             // a second token for the first one
+	carolSession = "s-0000000000000000000000carol" // of another organisation
 )
 
 // newQuotaRouter has Alice with two sessions and two tokens for one of them, and Bob.
@@ -46,8 +47,9 @@ func newQuotaRouter(t *testing.T, q Quotas) (*testRouter, *hand) {
 	tr := newTestRouter(t, func(c *RouterConfig) { c.Quotas, c.Now = q, clock.now })
 	tr.tokens.known[aliceMore] = &auth.Identity{Kind: auth.KindSession, Subject: "alice", Org: "acme", Session: aliceSession, TokenID: "j3"}
 	tr.tokens.known["alice.second.session"] = &auth.Identity{Kind: auth.KindSession, Subject: "alice", Org: "acme", Session: aliceTwo, TokenID: "j4"}
-	for id, owner := range map[sessions.ID]string{aliceTwo: "alice", bobSession: "bob"} {
-		tr.registry.set(id, sessions.NewRoute(sessions.Session{ID: id, Owner: owner, Org: "acme", State: sessions.Active}, tr.cluster))
+	tr.tokens.known["carol.token"] = &auth.Identity{Kind: auth.KindSession, Subject: "carol", Org: "other", Session: carolSession, TokenID: "j5"}
+	for id, who := range map[sessions.ID]ownerKey{aliceTwo: {"acme", "alice"}, bobSession: {"acme", "bob"}, carolSession: {"other", "carol"}} {
+		tr.registry.set(id, sessions.NewRoute(sessions.Session{ID: id, Owner: who.subject, Org: who.org, State: sessions.Active}, tr.cluster))
 	}
 	return tr, clock
 }
@@ -60,12 +62,13 @@ var callers = []struct {
 	{"token", nil},
 	{"session", []string{"authorization: Bearer " + aliceMore}},
 	{"owner", []string{"authorization: Bearer alice.second.session", "x-session-id: " + aliceTwo}},
-	{"process", []string{"authorization: Bearer " + bobToken, "x-session-id: " + bobSession}},
+	{"org", []string{"authorization: Bearer " + bobToken, "x-session-id: " + bobSession}},
+	{"process", []string{"authorization: Bearer carol.token", "x-session-id: " + carolSession}},
 }
 
 // quotaOf bounds one level alone.
 func quotaOf(level string, q Quota) (all Quotas) {
-	*map[string]*Quota{"token": &all.Token, "session": &all.Session, "owner": &all.Owner, "process": &all.Process}[level] = q
+	*map[string]*Quota{"token": &all.Token, "session": &all.Session, "owner": &all.Owner, "org": &all.Org, "process": &all.Process}[level] = q
 	return all
 }
 
@@ -281,7 +284,7 @@ func TestPlansPastALimitAreBounded(t *testing.T) {
 }
 
 func TestArtifactsHaveAQuota(t *testing.T) {
-	tr, clock := newQuotaRouter(t, Quotas{Artifacts: 1000})
+	tr, clock := newQuotaRouter(t, Quotas{Session: Quota{Artifacts: 1000}})
 	message := grpcMessage(slices.Concat(field(1, sparkUUID), field(3, strings.Repeat("x", 400-5-38-3))))
 	if len(message) != 400 {
 		t.Fatalf("%d bytes", len(message))
@@ -326,6 +329,42 @@ func TestArtifactsHaveAQuota(t *testing.T) {
 	check(3, "again in")
 }
 
+// Artifacts are counted for all whom an upload belongs to.
+func TestArtifactsOfEachLevel(t *testing.T) {
+	for i, level := range callers {
+		t.Run(level.name, func(t *testing.T) {
+			tr, clock := newQuotaRouter(t, quotaOf(level.name, Quota{Artifacts: 1000}))
+			message := grpcMessage(slices.Concat(field(1, sparkUUID), field(3, strings.Repeat("x", 2000))))
+			limitOf := func(header []string) string {
+				s := tr.send(sparkHead("AddArtifacts", header...))
+				defer s.finish(relay.Stats{})
+				var e relay.Edits
+				if s.call.Edit(slices.Clone(message), false, &e) != relay.Cut {
+					return "" // it passes, or waits for its Spark session to be bound
+				}
+				info, _ := detailsOf(t, statusOf(t, e.Reply))
+				return info.GetMetadata()["limit"]
+			}
+			if limit := limitOf(nil); limit != "" {
+				t.Fatalf("the first upload is past %s", limit)
+			}
+			for j, who := range callers {
+				want := "limits." + level.name + "_artifacts"
+				if j > i {
+					want = "" // shares nothing that is full
+				}
+				if limit := limitOf(who.header); limit != want {
+					t.Errorf("%s is past %q, want %q", who.name, limit, want)
+				}
+			}
+			clock.forward(3 * time.Hour)
+			if limit := limitOf(nil); limit != "" {
+				t.Errorf("hours later: past %s", limit)
+			}
+		})
+	}
+}
+
 func TestMetersAreForgotten(t *testing.T) {
 	tr, _ := newQuotaRouter(t, Quotas{})
 	for n := range 3 * maxTokenMeters {
@@ -359,7 +398,8 @@ func TestQuotasCostNothing(t *testing.T) {
 	const plenty = 1 << 20
 	q := Quota{Streams: plenty, Requests: plenty}
 	tr := newTestRouter(t, func(c *RouterConfig) {
-		c.Quotas = Quotas{Token: q, Session: q, Owner: q, Process: q, Artifacts: plenty}
+		q.Artifacts = plenty
+		c.Quotas = Quotas{Token: q, Session: q, Owner: q, Org: q, Process: q}
 	})
 	s := &discardStream{header: sparkHead("Config")}
 	n := testing.AllocsPerRun(1000, func() {

@@ -134,7 +134,7 @@ var (
 	refuseRate = row(Refusal{Code: codes.ResourceExhausted, Reason: "RATE_LIMITED", RetryAfter: time.Second, HTTP: 429,
 		Message: "too many requests in a short time ({limit}): wait a moment and try again, or ask your operator to raise this limit"})
 	refuseArtifacts = row(Refusal{Code: codes.ResourceExhausted, Reason: "ARTIFACTS_EXHAUSTED", HTTP: 429,
-		Message: "session {session} has uploaded as much as one may in an hour ({limit}): " +
+		Message: "as much was uploaded as may be in an hour ({limit}): " +
 			"upload again in {wait}, or ask your operator to raise this limit"})
 )
 
