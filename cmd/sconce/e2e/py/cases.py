@@ -357,7 +357,9 @@ def stream(job):
     The hashes keep the stream long also where the engine compresses it.
     """
     text = "repeat(md5(CAST(id AS STRING)), %d)" % job.wide
-    frame = job.session().range(job.rows).selectExpr("id", text + " AS hash")
+    # Spark holds a partition whole before it sends it; None = as many as it likes.
+    pieces = None if job.wide == 1 else 4 * job.wide
+    frame = job.session().range(0, job.rows, 1, pieces).selectExpr("id", text + " AS hash")
     got = frame.toPandas().sort_values("id", kind="stable")
     ids, hashes = got["id"].tolist(), got["hash"].tolist()
     right = ids == list(range(job.rows)) and all(
@@ -369,7 +371,9 @@ def stream(job):
 def hashed(job):
     """Rows that can be checked one by one, and their hashes."""
     text = "repeat(md5(CAST(id AS STRING)), %d)" % job.wide
-    frame = job.session().range(job.rows).selectExpr("id", text + " AS hash")
+    # Spark holds a partition whole before it sends it; None = as many as it likes.
+    pieces = None if job.wide == 1 else 4 * job.wide
+    frame = job.session().range(0, job.rows, 1, pieces).selectExpr("id", text + " AS hash")
     return frame, [hashlib.md5(str(i).encode()).hexdigest() for i in range(job.rows)]
 
 
