@@ -93,10 +93,8 @@ func TestTokens(t *testing.T) {
 func refusal(t *testing.T, err error, code codes.Code, reason, says string) {
 	t.Helper()
 	said := status.Convert(err)
-	for _, s := range the.secrets() {
-		if s.in([]byte(said.String())) {
-			t.Errorf("the refusal holds %s", s.what)
-		}
+	if what := newFinder(the.secrets()).in([]byte(said.String())); what != "" {
+		t.Errorf("the refusal holds %s", what)
 	}
 	if said.Code() != code || !strings.Contains(said.Message(), says) {
 		t.Errorf("answered %v %q, want %v with %q", said.Code(), redact(said.Message()), code, says)

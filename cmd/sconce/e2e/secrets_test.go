@@ -53,16 +53,6 @@ func halves(s string) []string {
 	return []string{s[:len(s)/2], s[len(s)/2:]}
 }
 
-// in says which secret stands in the text.
-func (s secret) in(text []byte) bool {
-	for _, piece := range s.text {
-		if bytes.Contains(text, []byte(piece)) {
-			return true
-		}
-	}
-	return false
-}
-
 // leaked searches everything that this run wrote for its secrets: the logs of every
 // program that was started, what Sconce tells its operators, what Redis was ever
 // told, and what any user of the machine can see of the process.
@@ -72,13 +62,10 @@ func (w *world) leaked() error {
 		return err
 	}
 	var found []error
-	list := w.secrets()
+	secrets := newFinder(w.secrets())
 	for name, text := range places {
-		for _, s := range list {
-			if s.in(text) {
-				found = append(found, fmt.Errorf("%s holds %s", name, s.what))
-				break
-			}
+		if what := secrets.in(text); what != "" {
+			found = append(found, fmt.Errorf("%s holds %s", name, what))
 		}
 	}
 	return errors.Join(found...)
@@ -137,14 +124,7 @@ func fetch(url string) ([]byte, error) {
 func TestSearchFindsSecrets(t *testing.T) {
 	w := needs(t)
 	token := w.gate.open(t, "ada", w.sail.cluster).Token
-	found := func(text string) bool {
-		for _, s := range w.secrets() {
-			if s.in([]byte(text)) {
-				return true
-			}
-		}
-		return false
-	}
+	found := func(text string) bool { return newFinder(w.secrets()).in([]byte(text)) != "" }
 	parts := strings.Split(token, ".")
 	for name, text := range map[string]string{
 		"a token":                   "x " + token + " y",
