@@ -79,12 +79,14 @@ func (w *Waker) become(ctx context.Context, s Session, in *Instance) error {
 // that is up, or one that is launched under the engine's lease.
 func (w *Waker) engine(ctx context.Context, p *progress, c *Cluster, key EngineKey) (Instance, error) {
 	s, token := p.session, uuid.NewString()
-	for {
+	for dead := 1; ; {
 		in, err := w.Store.JoinEngine(ctx, key, s.ID, s.Generation+1)
 		if err == nil && errors.Is(c.Launcher.Alive(ctx, in), ErrGone) {
-			// Its other sessions are seen to by Reaper.watch, which is soon.
+			// Its other sessions are seen to by Reaper.watch, which is soon, but not while
+			// anybody who wakes is a member: so those who are many look less often.
 			w.leave(key, c, s.ID, s.Generation+1)
-			if err = pause(ctx, w.Poll); err == nil {
+			if err = pause(ctx, w.Poll*time.Duration(dead)); err == nil {
+				dead = min(dead+1, 10)
 				continue
 			}
 		}

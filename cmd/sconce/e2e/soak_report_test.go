@@ -313,7 +313,7 @@ func (s *soak) report(before, after *sample) string {
 		len(s.soakers)+3, soakDrawn, soakShared, soakOwn)
 	line("Faults come one after the other, each with its recovery. Every answer is held against the right one, by the number of its rows and their hash. An error passes only where a fault of that time has to cost it; what is UNAVAILABLE never passes: the clients try it again, as Spark's do, until it is right.")
 	line("Once everybody is gone the first replica, which lives from begin to end, has to hold what it held before: up to %d goroutines, %d descriptors and %d MiB more, and in Redis no key more that does not expire.", roomGoroutines, roomDescriptors, roomHeap>>20)
-	line("\n    make soak SEED=%d\n", s.seed)
+	line("\n    make soak SEED=%d FOR=%s\n", s.seed, *soakFor)
 	line("| fault | times |\n|---|---|")
 	for _, k := range faultKinds {
 		line("| %s | %d |", k.name, s.faults.counts()[k.name])
