@@ -135,4 +135,6 @@ type Session struct {
 	// Stage is what is being done to wake it, "" = nothing; WakeFailure is why the
 	// last try failed, "" = it did not.
 	Stage, WakeFailure string
+	// StageAt is when that stage began, by the registry's clock; zero where there is none.
+	StageAt time.Time
 }

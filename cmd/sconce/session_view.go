@@ -41,6 +41,7 @@ type sessionView struct {
 	OpenStreams   int64             `json:"open_streams,omitempty"`
 	Detached      int64             `json:"detached_operations,omitempty"`
 	Stage         string            `json:"stage,omitempty"`
+	StageTime     *time.Time        `json:"stage_time,omitempty"`
 	WakeFailure   string            `json:"wake_failure,omitempty"`
 	Lost          []string          `json:"lost,omitempty"`
 }
@@ -56,7 +57,7 @@ func viewSession(s *sconcev1.Session) sessionView {
 		LastUseTime: optionalTime(s.GetLastUseTime()), IdleTime: optionalTime(s.GetIdleTime()),
 		ExpireTime: optionalTime(s.GetExpireTime()), CloseTime: optionalTime(s.GetCloseTime()),
 		EngineVersion: s.GetEngineVersion(), UIURL: s.GetUiUrl(), OpenStreams: s.GetOpenStreams(), Detached: s.GetDetachedOperations(),
-		Stage: s.GetStage(), WakeFailure: s.GetWakeFailure(), Lost: s.GetLost(),
+		Stage: s.GetStage(), StageTime: optionalTime(s.GetStageTime()), WakeFailure: s.GetWakeFailure(), Lost: s.GetLost(),
 	}
 }
 
@@ -96,7 +97,7 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	row("cluster", s.Cluster)
 	row("state", s.State)
 	row("reason", s.Reason)
-	row("being woken", s.Stage)
+	row("being woken", stage(s))
 	row("not woken", s.WakeFailure)
 	row("owner", s.Owner)
 	row("organisation", s.Organisation)
@@ -133,4 +134,12 @@ func never(span string) string {
 		return "never"
 	}
 	return span
+}
+
+// stage words what is being done to wake a session, and for how long.
+func stage(s sessionView) string {
+	if s.StageTime == nil {
+		return s.Stage
+	}
+	return fmt.Sprintf("%s, for %s", s.Stage, max(time.Since(*s.StageTime), 0).Truncate(time.Second))
 }

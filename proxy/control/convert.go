@@ -32,7 +32,7 @@ func message(s sessions.Session) *sconcev1.Session {
 		Catalog: s.Catalog, Database: s.Database, Conf: s.ShownConf(), Labels: s.Labels.Map(),
 		IdleTimeout: durationpb.New(s.IdleTimeout), MaxAge: durationpb.New(s.MaxAge), ExpireTime: timestamp(s.ExpiresAt()),
 		Revision: s.Revision, LastUseTime: timestamp(s.UsedAt), IdleTime: timestamp(s.IdleAt),
-		EngineVersion: engine.Version, Stage: s.Stage, WakeFailure: s.WakeFailure,
+		EngineVersion: engine.Version, Stage: s.Stage, StageTime: timestamp(s.StageAt), WakeFailure: s.WakeFailure,
 	}
 }
 

@@ -183,7 +183,7 @@ func (w *teller) view() string {
 	w.ok(err)
 	for _, s := range page.Sessions {
 		used := s.UsedAt.IsZero()
-		s.UsedAt = time.Time{} // by the clock of Redis
+		s.UsedAt, s.StageAt = time.Time{}, time.Time{} // by the clock of Redis
 		engine := s.Engine
 		s.Engine = nil
 		fmt.Fprintf(&b, "session %+v\n  unused %v\n", s, used)

@@ -34,6 +34,7 @@ const (
 	fieldLastUsed   = "used" // by the clock of Redis
 	fieldIdled      = "idled"
 	fieldStage      = "stage"   // changes without a revision
+	fieldStaged     = "staged"  // likewise, by the clock of Redis
 	fieldFailure    = "failure" // likewise
 	fieldCatalog    = "catalog"
 	fieldDatabase   = "database"
@@ -91,6 +92,9 @@ func decode(id sessions.ID, f map[string]string) (sessions.Session, error) {
 		IdleTimeout: d.span(fieldIdleAfter), MaxAge: d.span(fieldMaxAge),
 		Revoked: f[fieldRevoked], UsedAt: d.time(fieldLastUsed), IdleAt: d.time(fieldIdled), Stage: f[fieldStage], WakeFailure: f[fieldFailure],
 		Engine: d.engine(), EngineGeneration: d.number(fieldEngineGen),
+	}
+	if s.Stage != "" {
+		s.StageAt = d.time(fieldStaged)
 	}
 	if d.err != nil {
 		return s, fmt.Errorf("record of session %s: %w", id, d.err)

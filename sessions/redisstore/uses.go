@@ -41,7 +41,9 @@ return 1
 //	KEYS[1] record    ARGV[1] stage    ARGV[2] failure
 var setStage = redis.NewScript(`
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'failure', ARGV[2])
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+return redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'staged', now, 'failure', ARGV[2])
 `)
 
 // unschedule takes back a look whose time has come.

@@ -285,8 +285,19 @@ func testStage(t *testing.T, s *suite) {
 	found, err := s.Get(t.Context(), have.ID)
 	must(t, err)
 	want := have
-	want.Stage, want.WakeFailure = "starting", "it was raining"
+	want.Stage, want.WakeFailure, want.StageAt = "starting", "it was raining", found[0].StageAt
 	wantSession(t, found[0], want)
+	now, err := s.Clock(t.Context())
+	must(t, err)
+	if began := now.Sub(want.StageAt); began < 0 || began > time.Minute {
+		t.Errorf("the stage began at %s, and it is %s", want.StageAt, now)
+	}
+	must(t, s.SetStage(t.Context(), have.ID, "", "it was raining"))
+	found, err = s.Get(t.Context(), have.ID)
+	must(t, err)
+	if !found[0].StageAt.IsZero() {
+		t.Errorf("no stage, and it began at %s", found[0].StageAt)
+	}
 	after := s.step(t, have, sessions.Active)
 	if after.WakeFailure != "" {
 		t.Errorf("an active session failed to wake: %q", after.WakeFailure)

@@ -291,7 +291,10 @@ func (m *Memory) SetStage(ctx context.Context, id sessions.ID, stage, failure st
 	}
 	defer m.mu.Unlock()
 	if s, ok := m.records[id]; ok {
-		s.Stage, s.WakeFailure = stage, failure
+		s.Stage, s.WakeFailure, s.StageAt = stage, failure, time.Time{}
+		if stage != "" {
+			s.StageAt = m.clock()
+		}
 		m.records[id] = s
 	}
 	return nil

@@ -151,8 +151,10 @@ type Session struct {
 	// clients may come back for them, and until then it does not go idle. True to some
 	// seconds. Only DescribeSession tells.
 	DetachedOperations int64 `protobuf:"varint,28,opt,name=detached_operations,json=detachedOperations,proto3" json:"detached_operations,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// When that stage began; not set where stage is empty.
+	StageTime     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=stage_time,json=stageTime,proto3" json:"stage_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
@@ -379,6 +381,13 @@ func (x *Session) GetDetachedOperations() int64 {
 		return x.DetachedOperations
 	}
 	return 0
+}
+
+func (x *Session) GetStageTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StageTime
+	}
+	return nil
 }
 
 type CreateSessionRequest struct {
@@ -1376,7 +1385,7 @@ var File_sconce_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
-	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\n" +
+	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\n" +
 	"\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1413,7 +1422,9 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\x05stage\x18\x19 \x01(\tR\x05stage\x12!\n" +
 	"\fwake_failure\x18\x1a \x01(\tR\vwakeFailure\x12\x12\n" +
 	"\x04lost\x18\x1b \x03(\tR\x04lost\x12/\n" +
-	"\x13detached_operations\x18\x1c \x01(\x03R\x12detachedOperations\x1a7\n" +
+	"\x13detached_operations\x18\x1c \x01(\x03R\x12detachedOperations\x129\n" +
+	"\n" +
+	"stage_time\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tstageTime\x1a7\n" +
 	"\tConfEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -1574,43 +1585,44 @@ var file_sconce_v1_sessions_proto_depIdxs = []int32{
 	23, // 8: sconce.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
 	23, // 9: sconce.v1.Session.idle_time:type_name -> google.protobuf.Timestamp
 	23, // 10: sconce.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
-	19, // 11: sconce.v1.CreateSessionRequest.conf:type_name -> sconce.v1.CreateSessionRequest.ConfEntry
-	24, // 12: sconce.v1.CreateSessionRequest.idle_timeout:type_name -> google.protobuf.Duration
-	24, // 13: sconce.v1.CreateSessionRequest.max_age:type_name -> google.protobuf.Duration
-	20, // 14: sconce.v1.CreateSessionRequest.labels:type_name -> sconce.v1.CreateSessionRequest.LabelsEntry
-	1,  // 15: sconce.v1.CreateSessionResponse.session:type_name -> sconce.v1.Session
-	1,  // 16: sconce.v1.DescribeSessionResponse.session:type_name -> sconce.v1.Session
-	21, // 17: sconce.v1.ListSessionsRequest.labels:type_name -> sconce.v1.ListSessionsRequest.LabelsEntry
-	1,  // 18: sconce.v1.ListSessionsResponse.sessions:type_name -> sconce.v1.Session
-	1,  // 19: sconce.v1.CloseSessionResponse.session:type_name -> sconce.v1.Session
-	24, // 20: sconce.v1.IssueSessionTokenRequest.lifetime:type_name -> google.protobuf.Duration
-	23, // 21: sconce.v1.IssueSessionTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	22, // 22: sconce.v1.IssueSessionTokenResponse.snippets:type_name -> sconce.v1.IssueSessionTokenResponse.Snippet
-	23, // 23: sconce.v1.SessionToken.create_time:type_name -> google.protobuf.Timestamp
-	23, // 24: sconce.v1.SessionToken.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 25: sconce.v1.SessionToken.revoke_time:type_name -> google.protobuf.Timestamp
-	23, // 26: sconce.v1.SessionToken.last_use_time:type_name -> google.protobuf.Timestamp
-	12, // 27: sconce.v1.ListSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
-	12, // 28: sconce.v1.RevokeSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
-	2,  // 29: sconce.v1.SessionService.CreateSession:input_type -> sconce.v1.CreateSessionRequest
-	4,  // 30: sconce.v1.SessionService.DescribeSession:input_type -> sconce.v1.DescribeSessionRequest
-	6,  // 31: sconce.v1.SessionService.ListSessions:input_type -> sconce.v1.ListSessionsRequest
-	8,  // 32: sconce.v1.SessionService.CloseSession:input_type -> sconce.v1.CloseSessionRequest
-	10, // 33: sconce.v1.SessionService.IssueSessionToken:input_type -> sconce.v1.IssueSessionTokenRequest
-	13, // 34: sconce.v1.SessionService.ListSessionTokens:input_type -> sconce.v1.ListSessionTokensRequest
-	15, // 35: sconce.v1.SessionService.RevokeSessionTokens:input_type -> sconce.v1.RevokeSessionTokensRequest
-	3,  // 36: sconce.v1.SessionService.CreateSession:output_type -> sconce.v1.CreateSessionResponse
-	5,  // 37: sconce.v1.SessionService.DescribeSession:output_type -> sconce.v1.DescribeSessionResponse
-	7,  // 38: sconce.v1.SessionService.ListSessions:output_type -> sconce.v1.ListSessionsResponse
-	9,  // 39: sconce.v1.SessionService.CloseSession:output_type -> sconce.v1.CloseSessionResponse
-	11, // 40: sconce.v1.SessionService.IssueSessionToken:output_type -> sconce.v1.IssueSessionTokenResponse
-	14, // 41: sconce.v1.SessionService.ListSessionTokens:output_type -> sconce.v1.ListSessionTokensResponse
-	16, // 42: sconce.v1.SessionService.RevokeSessionTokens:output_type -> sconce.v1.RevokeSessionTokensResponse
-	36, // [36:43] is the sub-list for method output_type
-	29, // [29:36] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	23, // 11: sconce.v1.Session.stage_time:type_name -> google.protobuf.Timestamp
+	19, // 12: sconce.v1.CreateSessionRequest.conf:type_name -> sconce.v1.CreateSessionRequest.ConfEntry
+	24, // 13: sconce.v1.CreateSessionRequest.idle_timeout:type_name -> google.protobuf.Duration
+	24, // 14: sconce.v1.CreateSessionRequest.max_age:type_name -> google.protobuf.Duration
+	20, // 15: sconce.v1.CreateSessionRequest.labels:type_name -> sconce.v1.CreateSessionRequest.LabelsEntry
+	1,  // 16: sconce.v1.CreateSessionResponse.session:type_name -> sconce.v1.Session
+	1,  // 17: sconce.v1.DescribeSessionResponse.session:type_name -> sconce.v1.Session
+	21, // 18: sconce.v1.ListSessionsRequest.labels:type_name -> sconce.v1.ListSessionsRequest.LabelsEntry
+	1,  // 19: sconce.v1.ListSessionsResponse.sessions:type_name -> sconce.v1.Session
+	1,  // 20: sconce.v1.CloseSessionResponse.session:type_name -> sconce.v1.Session
+	24, // 21: sconce.v1.IssueSessionTokenRequest.lifetime:type_name -> google.protobuf.Duration
+	23, // 22: sconce.v1.IssueSessionTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	22, // 23: sconce.v1.IssueSessionTokenResponse.snippets:type_name -> sconce.v1.IssueSessionTokenResponse.Snippet
+	23, // 24: sconce.v1.SessionToken.create_time:type_name -> google.protobuf.Timestamp
+	23, // 25: sconce.v1.SessionToken.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 26: sconce.v1.SessionToken.revoke_time:type_name -> google.protobuf.Timestamp
+	23, // 27: sconce.v1.SessionToken.last_use_time:type_name -> google.protobuf.Timestamp
+	12, // 28: sconce.v1.ListSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
+	12, // 29: sconce.v1.RevokeSessionTokensResponse.tokens:type_name -> sconce.v1.SessionToken
+	2,  // 30: sconce.v1.SessionService.CreateSession:input_type -> sconce.v1.CreateSessionRequest
+	4,  // 31: sconce.v1.SessionService.DescribeSession:input_type -> sconce.v1.DescribeSessionRequest
+	6,  // 32: sconce.v1.SessionService.ListSessions:input_type -> sconce.v1.ListSessionsRequest
+	8,  // 33: sconce.v1.SessionService.CloseSession:input_type -> sconce.v1.CloseSessionRequest
+	10, // 34: sconce.v1.SessionService.IssueSessionToken:input_type -> sconce.v1.IssueSessionTokenRequest
+	13, // 35: sconce.v1.SessionService.ListSessionTokens:input_type -> sconce.v1.ListSessionTokensRequest
+	15, // 36: sconce.v1.SessionService.RevokeSessionTokens:input_type -> sconce.v1.RevokeSessionTokensRequest
+	3,  // 37: sconce.v1.SessionService.CreateSession:output_type -> sconce.v1.CreateSessionResponse
+	5,  // 38: sconce.v1.SessionService.DescribeSession:output_type -> sconce.v1.DescribeSessionResponse
+	7,  // 39: sconce.v1.SessionService.ListSessions:output_type -> sconce.v1.ListSessionsResponse
+	9,  // 40: sconce.v1.SessionService.CloseSession:output_type -> sconce.v1.CloseSessionResponse
+	11, // 41: sconce.v1.SessionService.IssueSessionToken:output_type -> sconce.v1.IssueSessionTokenResponse
+	14, // 42: sconce.v1.SessionService.ListSessionTokens:output_type -> sconce.v1.ListSessionTokensResponse
+	16, // 43: sconce.v1.SessionService.RevokeSessionTokens:output_type -> sconce.v1.RevokeSessionTokensResponse
+	37, // [37:44] is the sub-list for method output_type
+	30, // [30:37] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_sconce_v1_sessions_proto_init() }
