@@ -232,8 +232,10 @@ func (s *Stream) lost(h *half, cause error, t *turn) {
 	c := h.conn
 	c.mu.Lock()
 	complete := h.recvEnd
-	h.reset, h.byPeer = true, true
-	c.remove(h, t)
+	if !h.over { // else how it ended is settled, and may be read by others
+		h.reset, h.byPeer = true, true
+		c.remove(h, t)
+	}
 	c.mu.Unlock()
 	if h != &s.front && h == s.back && !complete {
 		s.broken(errors.Join(ErrLost, cause), t)
