@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,10 +94,12 @@ func (r *Reaper) Run(ctx context.Context) error {
 const (
 	// dueBatch is how many due sessions one look takes.
 	dueBatch = 256
-	// unknownAgain is when a session is due again whose cluster this replica does not
-	// know: for one that does, and so that those of a cluster that is no longer
-	// configured, due for ever, leave room for the others.
-	unknownAgain = time.Minute
+	// unknownFor is how long a session stays due whose cluster this replica does not
+	// know: a replica that does has looked at it by then. If there is none, since the
+	// cluster is no longer configured, it is due again after unknownAgain, to leave room
+	// for the others.
+	unknownFor   = time.Minute
+	unknownAgain = 10 * time.Minute
 )
 
 // reap looks at every session whose time has come.
@@ -117,20 +120,48 @@ func (r *Reaper) reap(ctx context.Context) error {
 	for _, s := range found {
 		there[s.ID] = s
 	}
+	var late map[ID]bool
+	if slices.ContainsFunc(found, r.unknown) {
+		if late, err = r.dueBefore(ctx, now.Add(-unknownFor)); err != nil {
+			return err
+		}
+	}
 	for _, id := range ids {
+		s, ok := there[id]
 		next := time.Time{}
-		if s, ok := there[id]; ok {
-			if _, unknown := r.Clusters.Get(s.Cluster); unknown != nil && s.State != Closed {
-				next = now.Add(unknownAgain)
-			} else if next, err = r.look(ctx, s, now); err != nil {
+		switch {
+		case !ok: // there is nothing to look at any more
+		case !r.unknown(s):
+			if next, err = r.look(ctx, s, now); err != nil {
 				return err
 			}
+		case late[id]:
+			next = now.Add(unknownAgain)
+		default:
+			continue
 		}
 		if err := r.Store.Schedule(ctx, id, next); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unknown says that it is for another replica to look at a session. One that is closed
+// wants no cluster.
+func (r *Reaper) unknown(s Session) bool {
+	_, err := r.Clusters.Get(s.Cluster)
+	return err != nil && s.State != Closed
+}
+
+// dueBefore is which sessions have been due since then.
+func (r *Reaper) dueBefore(ctx context.Context, then time.Time) (map[ID]bool, error) {
+	ids, err := r.Store.Scheduled(ctx, then, dueBatch)
+	due := make(map[ID]bool, len(ids))
+	for _, id := range ids {
+		due[id] = true
+	}
+	return due, err
 }
 
 // jump is how far the registry's clock may move against ours between two looks.

@@ -68,3 +68,25 @@ func TestSweepGoesOnBehindAFault(t *testing.T) {
 		l.engines(1, 0)
 	})
 }
+
+// Replicas that do not know its cluster keep no session awake either: theirs is another
+// configuration, as while replicas are replaced one by one.
+func TestStrangersKeepNobodyAwake(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		own := l.clusters
+		others, err := sessions.NewClusters([]sessions.Cluster{{Name: "other", Launcher: newLauncher()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.clusters = others
+		for range 5 {
+			l.replica()
+		}
+		l.clusters = own
+		a := l.replica()
+		s := l.pending("c")
+		a.lookup(t, s.ID)
+		time.Sleep(idleAfter + 10*time.Second)
+		l.state(s.ID, sessions.Idle)
+	})
+}
