@@ -93,17 +93,10 @@ func (f *keyFile) parse() ([]*publicKey, error) {
 }
 
 func (f *keyFile) checkMode(private bool) error {
-	if private && exposed(f.mode, f.lent) {
-		return fmt.Errorf("it holds a private key and its mode %04o lets others at it: run `chmod 600 %s`", f.mode.Perm(), f.path)
+	if err := exposed(f.path, f.mode, f.lent); private && err != nil {
+		return fmt.Errorf("it holds a private key and %w", err)
 	}
 	return nil
-}
-
-func exposed(mode fs.FileMode, lent bool) bool {
-	if lent {
-		return mode.Perm()&0o037 != 0
-	}
-	return mode.Perm()&0o077 != 0
 }
 
 // CheckSecretFile returns an error that says what to do where others than its reader
@@ -113,10 +106,18 @@ func CheckSecretFile(path string) error {
 	if err != nil {
 		return err
 	}
-	if exposed(info.Mode(), lent(info, os.Geteuid())) {
-		return fmt.Errorf("its mode %04o lets others at it: run `chmod 600 %s`", info.Mode().Perm(), path)
+	return exposed(path, info.Mode(), lent(info, os.Geteuid()))
+}
+
+func exposed(path string, mode fs.FileMode, lent bool) error {
+	others := fs.FileMode(0o077)
+	if lent {
+		others = 0o037
 	}
-	return nil
+	if mode.Perm()&others == 0 {
+		return nil
+	}
+	return fmt.Errorf("its mode %04o lets others at it: run `chmod 600 %s`", mode.Perm(), path)
 }
 
 // parsePEM reads every block of a PEM file: PKIX public keys, PKCS #8 and SEC 1
