@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,7 +48,7 @@ func viewKey(k *sconcev1.Key, now time.Time) apiKeyView {
 }
 
 func keyTable(w io.Writer, list []apiKeyView) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	tw := newTable(w)
 	fmt.Fprintln(tw, "KEY\tNAME\tSTATE\tSUBJECT\tROLE\tEXPIRES\tLAST USED")
 	for _, k := range list {
 		role, used := "user", "never"

@@ -55,27 +55,24 @@ func (a *app) newClient(cmd *cobra.Command) *client {
 
 // do is call, ended by the first signal.
 func (c *client) do(ctx context.Context, call func(context.Context, sconcev1.SessionServiceClient) error) error {
-	ctx, cancel := c.app.interruptible(ctx)
-	defer cancel()
-	return cause(ctx, c.call(ctx, call))
+	return do(ctx, c, sconcev1.NewSessionServiceClient, call)
 }
 
 // doKeys is do for calls about API keys.
 func (c *client) doKeys(ctx context.Context, call func(context.Context, sconcev1.KeyServiceClient) error) error {
-	ctx, cancel := c.app.interruptible(ctx)
-	defer cancel()
-	return cause(ctx, c.connect(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return call(ctx, sconcev1.NewKeyServiceClient(conn))
-	}))
+	return do(ctx, c, sconcev1.NewKeyServiceClient, call)
 }
 
 // doClusters is do for calls about clusters.
 func (c *client) doClusters(ctx context.Context, call func(context.Context, sconcev1.ClusterServiceClient) error) error {
+	return do(ctx, c, sconcev1.NewClusterServiceClient, call)
+}
+
+// do calls a service of the gateway, until the first signal.
+func do[S any](ctx context.Context, c *client, of func(grpc.ClientConnInterface) S, call func(context.Context, S) error) error {
 	ctx, cancel := c.app.interruptible(ctx)
 	defer cancel()
-	return cause(ctx, c.connect(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return call(ctx, sconcev1.NewClusterServiceClient(conn))
-	}))
+	return cause(ctx, c.connect(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error { return call(ctx, of(conn)) }))
 }
 
 // call connects, calls, and words what went wrong.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
@@ -51,7 +50,7 @@ func (v clusterView) launched() bool { return v.Isolation != "" }
 
 // clusterTable prints clusters one to a line.
 func clusterTable(w io.Writer, list []clusterView) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	tw := newTable(w)
 	fmt.Fprintln(tw, "NAME\tSTATE\tKIND\tENGINES\tSESSIONS\tSTANDING BY\tIDLE TIMEOUT")
 	for _, c := range list {
 		engines, sessions, standing := "-", "-", "-"
@@ -65,29 +64,22 @@ func clusterTable(w io.Writer, list []clusterView) error {
 
 // clusterSheet prints one cluster, a field to a line.
 func clusterSheet(w io.Writer, c clusterView) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(tw, "%s\t%s\n", name, value)
-		}
-	}
-	row("name", c.Name)
-	row("state", c.State)
-	row("reason", c.Reason)
-	if c.DrainTime != nil {
-		row("draining since", c.DrainTime.Local().Format(time.RFC3339))
-	}
-	row("kind", c.Kind)
-	row("isolation", c.Isolation)
+	sheet := newSheet(w)
+	sheet.row("name", c.Name)
+	sheet.row("state", c.State)
+	sheet.row("reason", c.Reason)
+	sheet.at("draining since", c.DrainTime)
+	sheet.row("kind", c.Kind)
+	sheet.row("isolation", c.Isolation)
 	if c.launched() {
-		row("engines", strings.TrimSuffix(fmt.Sprintf("%d, %s", c.Engines, versions(c.EngineVersions)), ", "))
-		row("sessions on them", fmt.Sprint(c.Sessions))
-		row("standing by", fmt.Sprint(c.StandingBy))
+		sheet.row("engines", strings.TrimSuffix(fmt.Sprintf("%d, %s", c.Engines, versions(c.EngineVersions)), ", "))
+		sheet.row("sessions on them", fmt.Sprint(c.Sessions))
+		sheet.row("standing by", fmt.Sprint(c.StandingBy))
 	}
-	row("idle timeout", never(c.IdleTimeout))
-	row("may be chosen", bounds(c))
-	row("catalogs", strings.Join(c.Catalogs, ", "))
-	return tw.Flush()
+	sheet.row("idle timeout", never(c.IdleTimeout))
+	sheet.row("may be chosen", bounds(c))
+	sheet.row("catalogs", strings.Join(c.Catalogs, ", "))
+	return sheet.Flush()
 }
 
 // versions words how many engines there are of each.

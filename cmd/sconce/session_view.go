@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -71,7 +70,7 @@ func optionalTime(t *timestamppb.Timestamp) *time.Time {
 
 // sessionTable prints sessions one to a line.
 func sessionTable(w io.Writer, list []sessionView, now time.Time) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	tw := newTable(w)
 	fmt.Fprintln(tw, "ID\tNAME\tCLUSTER\tSTATE\tOWNER\tAGE")
 	for _, s := range list {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.Name, s.Cluster, s.State, s.Owner, age(now.Sub(s.CreateTime)))
@@ -81,51 +80,41 @@ func sessionTable(w io.Writer, list []sessionView, now time.Time) error {
 
 // sessionSheet prints one session, a field to a line.
 func sessionSheet(w io.Writer, s sessionView) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(tw, "%s\t%s\n", name, value)
-		}
-	}
-	at := func(name string, t *time.Time) {
-		if t != nil {
-			row(name, t.Local().Format(time.RFC3339))
-		}
-	}
-	row("id", s.ID)
-	row("name", s.Name)
-	row("cluster", s.Cluster)
-	row("state", s.State)
-	row("reason", s.Reason)
-	row("being woken", stage(s))
-	row("not woken", s.WakeFailure)
-	row("owner", s.Owner)
-	row("organisation", s.Organisation)
-	row("catalog", s.Catalog)
-	row("database", s.Database)
-	row("conf", pairs(s.Conf))
-	row("labels", pairs(s.Labels))
-	row("idle timeout", never(s.IdleTimeout))
-	row("max age", never(s.MaxAge))
-	at("created", &s.CreateTime)
-	at("changed", &s.ChangeTime)
-	at("last used", s.LastUseTime)
-	at("idle since", s.IdleTime)
-	at("closes", s.ExpireTime)
-	at("closed", s.CloseTime)
-	row("generation", fmt.Sprint(s.Generation))
-	row("engine", s.EngineVersion)
-	row("Spark UI", s.UIURL)
+	sheet := newSheet(w)
+	sheet.row("id", s.ID)
+	sheet.row("name", s.Name)
+	sheet.row("cluster", s.Cluster)
+	sheet.row("state", s.State)
+	sheet.row("reason", s.Reason)
+	sheet.row("being woken", stage(s))
+	sheet.row("not woken", s.WakeFailure)
+	sheet.row("owner", s.Owner)
+	sheet.row("organisation", s.Organisation)
+	sheet.row("catalog", s.Catalog)
+	sheet.row("database", s.Database)
+	sheet.row("conf", pairs(s.Conf))
+	sheet.row("labels", pairs(s.Labels))
+	sheet.row("idle timeout", never(s.IdleTimeout))
+	sheet.row("max age", never(s.MaxAge))
+	sheet.at("created", &s.CreateTime)
+	sheet.at("changed", &s.ChangeTime)
+	sheet.at("last used", s.LastUseTime)
+	sheet.at("idle since", s.IdleTime)
+	sheet.at("closes", s.ExpireTime)
+	sheet.at("closed", s.CloseTime)
+	sheet.row("generation", fmt.Sprint(s.Generation))
+	sheet.row("engine", s.EngineVersion)
+	sheet.row("Spark UI", s.UIURL)
 	for _, l := range s.Lost {
-		row("not carried over", l)
+		sheet.row("not carried over", l)
 	}
 	if s.OpenStreams > 0 {
-		row("open streams", fmt.Sprint(s.OpenStreams))
+		sheet.row("open streams", fmt.Sprint(s.OpenStreams))
 	}
 	if s.Detached > 0 {
-		row("operations without a stream", fmt.Sprint(s.Detached))
+		sheet.row("operations without a stream", fmt.Sprint(s.Detached))
 	}
-	return tw.Flush()
+	return sheet.Flush()
 }
 
 // never words a span of which zero means never.

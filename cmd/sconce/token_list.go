@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +43,7 @@ func viewTokens(list []*sconcev1.SessionToken, now time.Time) []knownToken {
 }
 
 func tokenTable(w io.Writer, list []knownToken) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	tw := newTable(w)
 	fmt.Fprintln(tw, "TOKEN\tNAME\tSTATE\tCREATED\tEXPIRES\tLAST USED")
 	for _, t := range list {
 		used := "never"
