@@ -40,10 +40,12 @@ func (c *Cluster) TLSConfig() (*tls.Config, error) {
 func (t *ClusterTLS) config() (*tls.Config, error) {
 	conf := &tls.Config{ServerName: t.ServerName, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
 	if t.CertFile != "" {
-		if _, err := t.pair(); err != nil {
+		pair, err := t.pair()
+		if err != nil {
 			return nil, err
 		}
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.pair() }
+		// Not Certificates: it is shown whichever authorities the cluster names.
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 	}
 	if t.CAFile == "" {
 		return conf, nil
