@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"strings"
 
 	"github.com/sconce-dev/sconce/auth"
@@ -34,7 +35,7 @@ type request struct {
 	token   string        // with method: the credential, unchecked
 	field   string        // with method: the name of the header field that it came in
 	session sessions.ID   // with method: x-session-id, unchecked
-	guesser uint64        // with method: of the throttle
+	from    net.Addr      // with method: of the client
 	last    *admission    // with method: what the stream before came to
 }
 
@@ -70,7 +71,7 @@ func (r *Router) readRequest(h *relay.Header, peer *relay.Peer) *request {
 		return q.refuse(row)
 	}
 	q.method, q.token, q.field, q.session = method, token, m.credential(), sessions.ID(m.sessions[0])
-	q.guesser = r.throttle.key(peer.Addr, m.sessions[0])
+	q.from = peer.Addr
 	return q
 }
 
@@ -82,13 +83,13 @@ func (q *request) refuse(row Refusal) *request {
 // identify checks the token and that it is for the session named beside it. Who
 // fails here learns nothing about that session: the registry is not asked.
 func (r *Router) identify(q *request) (*auth.Identity, *Refusal) {
-	if r.throttle.engaged() && r.throttle.refuses(q.guesser, r.meters.at(r.now())) && !r.verifier.Known(q.token, auth.KindSession) {
+	if r.throttle.engaged() && r.throttle.refuses(q.guesser(r), r.meters.at(r.now())) && !r.verifier.Known(q.token, auth.KindSession) {
 		return nil, &refuseGuesses
 	}
 	id, err := r.verifier.Verify(q.token, auth.KindSession)
 	if err != nil {
 		if guessed(err) {
-			r.throttle.failed(q.guesser, r.meters.at(r.now()))
+			r.throttle.failed(q.guesser(r), r.meters.at(r.now()))
 		}
 		row, ok := refuseToken(err, string(q.session), r.now())
 		if !ok {
@@ -101,6 +102,9 @@ func (r *Router) identify(q *request) (*auth.Identity, *Refusal) {
 	}
 	return id, nil
 }
+
+// guesser is whom the throttle counts. Hardly any request is asked for it.
+func (q *request) guesser(r *Router) uint64 { return r.throttle.key(q.from, string(q.session)) }
 
 // owns says whether the session in the registry is the one that the token was
 // made for: a token outlives a mistake in neither of the two. One of an outside

@@ -87,12 +87,16 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 // Edit is part of relay.Call.
 func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 	upload := c.method.Shape == ClientStream
+	var now int64
+	if upload {
+		now = c.router.meters.at(c.router.now())
+	}
 	if upload && len(p) > 0 && c.fault == nil {
-		c.fault = c.mayUpload()
+		c.fault = c.mayUpload(now)
 	}
 	v := c.stamp.Edit(p, end, e)
 	if upload {
-		c.to.meter.uploaded(c.router.meters.at(c.router.now()), e.Used())
+		c.to.meter.uploaded(now, e.Used())
 	}
 	if end && v == relay.Pass {
 		c.whole.Store(true)
@@ -100,9 +104,10 @@ func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 	return v
 }
 
-// mayUpload says no where as many bytes of artifacts were sent as may be. The engine does not see the end of the upload then, so it takes none of it.
-func (c *call) mayUpload() error {
-	limit, wait := c.to.meter.uploadAfter(c.router.meters.at(c.router.now()))
+// mayUpload says no where as many bytes of artifacts were sent as may be. The engine
+// does not see the end of the upload then, so it takes none of it.
+func (c *call) mayUpload(now int64) error {
+	limit, wait := c.to.meter.uploadAfter(now)
 	if limit == "" {
 		return nil
 	}
