@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http2"
 
@@ -131,6 +132,17 @@ func slowAttacks() []attack {
 			a.hold(func() { plans(a, func(uint32) {}) })
 		}},
 		{name: "slow readers", held: "TestSlowReaderSlowsOnlyItself TestPausedReaders", large: true, settings: shut, run: func(a *attacker) {
+			var ids []uint32
+			plans(a, func(id uint32) { ids = append(ids, id) })
+			a.tell()
+			for i := 0; a.Flush() && !over(a.stop); i++ {
+				a.Credit(ids[i%len(ids)], 1)
+				time.Sleep(2 * time.Second / time.Duration(relay.DefaultLimits().WindowUpdates)) // half of what is allowed
+			}
+		}},
+		// Her connection ends for it, and with the next one come a hundred plans more, whose
+		// results fill the windows of the engine's side.
+		{name: "credit of one byte", held: floods, large: true, again: true, settings: shut, run: func(a *attacker) {
 			var ids []uint32
 			plans(a, func(id uint32) { ids = append(ids, id) })
 			a.flood(func(i int) { a.Credit(ids[i%len(ids)], 1) })
