@@ -15,10 +15,10 @@ import (
 )
 
 // floodedRig has two backends: a good one, for calls of /good, and one that floods
-// every connection it is given as long as on is set.
+// every connection it is given while round is odd, until the next round.
 type floodedRig struct {
 	*rig
-	on     atomic.Bool
+	round  atomic.Int64
 	times  atomic.Int64 // it began
 	stop   chan struct{}
 	ending sync.WaitGroup
@@ -100,13 +100,14 @@ func (f *floodedRig) backends(do func(b *proxytest.Peer, id uint32, flood func(s
 func (f *floodedRig) one(b *proxytest.Peer, do func(b *proxytest.Peer, id uint32, flood func(send func()))) {
 	for b.Err() == nil && !b.Closed() {
 		if s, came := b.TryAccept(); came {
-			if !f.on.Load() {
+			round := f.round.Load()
+			if round%2 == 0 {
 				b.Headers(s.ID, true, trailersOnly("0")...)
 				continue
 			}
 			f.times.Add(1)
 			do(b, s.ID, func(send func()) {
-				for f.on.Load() && b.Err() == nil && !b.Closed() {
+				for f.round.Load() == round && b.Err() == nil && !b.Closed() {
 					send()
 				}
 			})
@@ -172,13 +173,14 @@ func TestFloodsOfABackendLeaveTheOthersAlone(t *testing.T) {
 			grown := heapGrowth(func() {
 				// Slices are added until the medians say what they have to, or never will.
 				for n := 0; n < 3 || n < 20 && flooded.Median()*mostSlower < idle.Median(); n++ {
-					f.on.Store(false)
 					idle.Take(work)
-					f.on.Store(true)
-					for begun := f.times.Load(); f.times.Load() == begun; {
+					before, begun := f.times.Load(), time.Now()
+					f.round.Add(1)
+					for f.times.Load() == before && time.Since(begun) < proxytest.Patience {
 						work()
 					}
 					flooded.Take(work)
+					f.round.Add(1)
 				}
 			})
 			t.Logf("%d calls in place of %d, %d KiB, %d floods", flooded.Median(), idle.Median(), grown>>10, f.times.Load())

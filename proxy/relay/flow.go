@@ -204,8 +204,12 @@ func (c *conn) charge(h head, end bool) (*half, error) {
 	}
 	s := c.streams[h.id]
 	if s == nil || s.recvEnd {
-		if c.side == BackendSide || c.gone.has(h.id) {
-			return nil, nil // it was on its way when we reset the stream
+		switch late := n <= c.late; {
+		case late && (c.side == BackendSide || c.gone.has(h.id)):
+			c.late -= n // it was on its way when we reset the stream
+			return nil, nil
+		case c.side == BackendSide:
+			return nil, c.fault(http2.ErrCodeFlowControl, "DATA past the windows of streams that are over")
 		}
 		return nil, &StreamError{c.side, h.id, http2.ErrCodeStreamClosed, "DATA on a closed stream"}
 	}

@@ -301,6 +301,9 @@ func (c *conn) remove(h *half, t *turn) {
 		return
 	}
 	h.over = true
+	if !h.recvEnd {
+		c.late += max(0, h.recvWindow)
+	}
 	h.queue.clear()
 	if h.blocked {
 		h.blocked = false

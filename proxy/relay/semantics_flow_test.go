@@ -377,6 +377,32 @@ func TestDataAfterResetIsCredited(t *testing.T) {
 	})
 }
 
+// DATA of a stream that was reset is ignored as far as it may have been on its way:
+// one window. After that the engine floods, and its connection ends.
+func TestDataAfterResetIsBounded(t *testing.T) {
+	wires(t, func(t *testing.T, cfg rigConfig) {
+		l, c, b := newRig(t, cfg).open(proxytest.PeerConfig{}, proxytest.PeerConfig{Lenient: true, ManualWindow: true})
+		l.answer()
+		c.Reset(l.cid, http2.ErrCodeCancel)
+		b.Response(l.bid)
+		piece := make([]byte, 16384)
+		for range relay.DefaultLimits().StreamWindow / len(piece) {
+			b.Data(l.bid, false, piece)
+		}
+		b.Barrier()
+		next := l.next()
+		next.answer()
+		b.Send(next.bid, []byte("still here"), true)
+		if got := c.Response(next.cid); string(got.Data) != "still here" {
+			t.Errorf("the client read %q", got.Data)
+		}
+		b.Data(l.bid, false, []byte("x"))
+		if last := b.WaitGoAway(1); last.Code != http2.ErrCodeFlowControl {
+			t.Errorf("one byte more: %v", last.Code)
+		}
+	})
+}
+
 // Content of many streams interleaved frame by frame stays with its stream.
 func TestInterleavedFrames(t *testing.T) {
 	wires(t, func(t *testing.T, cfg rigConfig) {
