@@ -55,8 +55,9 @@ type Limits struct {
 	PingTimeout time.Duration `yaml:"ping_timeout"`
 
 	// What one token, session, owner, organisation and process may do on one replica:
-	// open streams of Spark Connect, requests per second after a burst of ten times as
-	// many, and bytes of AddArtifacts in an hour. 0 = no limit.
+	// open streams of Spark Connect, bytes of their bodies that are under way, requests per
+	// second after a burst of ten times as many, and bytes of AddArtifacts in an hour.
+	// 0 = no limit.
 	TokenStreams    int `yaml:"token_streams"`
 	SessionStreams  int `yaml:"session_streams"`
 	OwnerStreams    int `yaml:"owner_streams"`
@@ -67,6 +68,12 @@ type Limits struct {
 	OwnerRequests   int `yaml:"owner_requests"`
 	OrgRequests     int `yaml:"org_requests"`
 	ProcessRequests int `yaml:"process_requests"`
+
+	TokenInFlight   Size `yaml:"token_in_flight"`
+	SessionInFlight Size `yaml:"session_in_flight"`
+	OwnerInFlight   Size `yaml:"owner_in_flight"`
+	OrgInFlight     Size `yaml:"org_in_flight"`
+	ProcessInFlight Size `yaml:"process_in_flight"`
 
 	TokenArtifacts   Size `yaml:"token_artifacts"`
 	SessionArtifacts Size `yaml:"session_artifacts"`
@@ -102,11 +109,16 @@ func defaultLimits() Limits {
 		PingTimeout:      10 * time.Second,
 		// Far above a person with a notebook: a loop of small calls over loopback
 		// makes some hundreds of requests in a second.
-		TokenStreams:     1000,
-		SessionStreams:   2000,
-		OwnerStreams:     5000,
-		OrgStreams:       20_000,
-		ProcessStreams:   50_000,
+		TokenStreams:   1000,
+		SessionStreams: 2000,
+		OwnerStreams:   5000,
+		OrgStreams:     20_000,
+		ProcessStreams: 50_000,
+		// A download that is not read has a window of it.
+		SessionInFlight:  256 << 20,
+		OwnerInFlight:    512 << 20,
+		OrgInFlight:      1 << 30,
+		ProcessInFlight:  2 << 30,
 		TokenRequests:    2000,
 		SessionRequests:  4000,
 		OwnerRequests:    10_000,
@@ -118,6 +130,7 @@ func defaultLimits() Limits {
 // switchable are the limits that may be zero, which is none.
 var switchable = []string{
 	"connections", "connections_per_ip", "token_streams", "session_streams", "owner_streams", "org_streams", "process_streams",
+	"token_in_flight", "session_in_flight", "owner_in_flight", "org_in_flight", "process_in_flight",
 	"token_requests", "session_requests", "owner_requests", "org_requests", "process_requests",
 	"token_artifacts", "session_artifacts", "owner_artifacts", "org_artifacts", "process_artifacts",
 	"sessions_per_owner", "sessions_per_org", "engines_per_owner", "engines_per_org",

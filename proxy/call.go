@@ -112,8 +112,14 @@ func (c *call) mayUpload(now int64) error {
 		return nil
 	}
 	row := refuseArtifacts.With("wait", ago(wait+time.Second-1)).over(limit, 0)
+	if wait <= artifactPatience {
+		row.RetryAfter = wait
+	}
 	return &refusedError{&row}
 }
+
+// UnderWay is part of relay.Gauge.
+func (c *call) UnderWay(change int64) { c.to.meter.underWay(change) }
 
 // Broken is part of relay.Call: the engine failed. What clients make of the
 // answer decides it. UNAVAILABLE has an operation taken up again by

@@ -27,6 +27,7 @@ type tally struct {
 	refused map[string]*atomic.Uint64 // by reason; the map itself never changes
 	held    atomic.Int64
 	handed  atomic.Uint64
+	process *meter
 }
 
 type methodTally struct {
@@ -50,12 +51,14 @@ var (
 		"Refusals, by the reason of docs/errors.md.", []string{"reason"}, nil)
 	heldDesc = prometheus.NewDesc("sconce_streams_held",
 		"Streams that wait for their session or for the registry.", nil, nil)
+	inFlightDesc = prometheus.NewDesc("sconce_bytes_in_flight",
+		"Body bytes that were read from one side and not yet written to the other, in steps of 64 KiB for each stream and direction.", nil, nil)
 	handedDesc = prometheus.NewDesc("sconce_streams_handed_over_total",
 		"Results that a drain ended between two messages, for their clients to take up on another replica.", nil, nil)
 )
 
-func newTally(methods []string) *tally {
-	t := &tally{methods: methods, rows: make([]methodTally, len(methods)), refused: make(map[string]*atomic.Uint64)}
+func newTally(methods []string, process *meter) *tally {
+	t := &tally{methods: methods, process: process, rows: make([]methodTally, len(methods)), refused: make(map[string]*atomic.Uint64)}
 	for _, r := range Refusals() {
 		t.refused[r.Reason] = new(atomic.Uint64)
 	}
@@ -109,7 +112,7 @@ func endName(end int) string {
 
 // Describe is part of prometheus.Collector.
 func (t *tally) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{startedDesc, finishedDesc, openDesc, bytesDesc, refusedDesc, heldDesc, handedDesc} {
+	for _, d := range []*prometheus.Desc{startedDesc, finishedDesc, openDesc, bytesDesc, inFlightDesc, refusedDesc, heldDesc, handedDesc} {
 		ch <- d
 	}
 }
@@ -136,5 +139,6 @@ func (t *tally) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range t.refused {
 		count(refusedDesc, n.Load(), reason)
 	}
+	ch <- prometheus.MustNewConstMetric(inFlightDesc, prometheus.GaugeValue, float64(t.process.inFlight.Load()))
 	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(t.held.Load()))
 }

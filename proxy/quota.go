@@ -11,6 +11,9 @@ import (
 type Quota struct {
 	// Streams is how many may be open at once.
 	Streams int
+	// InFlight is how many bytes of their bodies may be under way when one more is to
+	// begin: read from one side, and not yet written to the other.
+	InFlight int64
 	// Requests is how many may begin in a second, after a burst of ten times as many.
 	Requests int
 	// Artifacts is how many bytes of AddArtifacts may be sent in an hour; all of it
@@ -22,15 +25,15 @@ type Quota struct {
 // through this process: replicas know nothing of each other. What goes past one
 // is refused by its name. The defaults are in configs.
 //
-// Bytes in flight are bounded by the windows of the streams that are open, and
-// have no quota of their own.
+// A stream that is open is not touched when bytes in flight are past a quota: its own
+// are bounded by its windows.
 type Quotas struct {
 	Token, Session, Owner, Org, Process Quota
 }
 
 func (q Quotas) negative() bool {
 	for _, n := range []Quota{q.Token, q.Session, q.Owner, q.Org, q.Process} {
-		if n.Streams < 0 || n.Requests < 0 {
+		if n.Streams < 0 || n.Requests < 0 || n.InFlight < 0 {
 			return true
 		}
 	}
@@ -42,6 +45,9 @@ const (
 	requestBurst = 10 * time.Second
 	// artifactBurst is the same for bytes of artifacts.
 	artifactBurst = time.Hour
+	// artifactPatience is the longest that a client is asked to wait before it uploads
+	// again by itself: JVM clients do so, in silence, for hours where they are told to.
+	artifactPatience = time.Minute
 )
 
 // meter counts against one quota, and up the way against those that it is part of:
@@ -50,29 +56,34 @@ const (
 //
 // A stream that may pass costs two atomic operations for each; there is no lock.
 type meter struct {
-	up                *meter // nil = none
-	streams, requests string // names of the limits, as configs has them
-	artifacts         string
-	most              int64 // streams; 0 = no limit
-	bytes             uint64
-	open              atomic.Int64
-	rate              bucket
-	sent              bucket // artifacts
+	up   *meter // nil = none
+	name string
+	// What there may be at most; 0 = no limit.
+	mostStreams, mostInFlight int64
+	mostArtifacts             uint64
+
+	open     atomic.Int64
+	inFlight atomic.Int64 // bytes, in steps of the relay's Gauge
+	rate     bucket
+	sent     bucket // artifacts
 }
 
 func (m *meter) init(q Quota, name string, up *meter) {
-	m.up, m.most, m.bytes = up, int64(q.Streams), q.Artifacts
-	m.streams, m.requests, m.artifacts = "limits."+name+"_streams", "limits."+name+"_requests", "limits."+name+"_artifacts"
+	m.up, m.name = up, name
+	m.mostStreams, m.mostInFlight, m.mostArtifacts = int64(q.Streams), q.InFlight, q.Artifacts
 	if q.Requests > 0 {
 		m.rate.cost = int64(time.Second) / int64(q.Requests)
 	}
 }
 
+// limit is the name of one of its limits, as configs has it.
+func (m *meter) limit(of string) string { return "limits." + m.name + "_" + of }
+
 // over says what limit a stream is past, "" = none, and how long until it is not.
 type over struct {
-	limit   string
-	streams bool // or else requests
-	wait    time.Duration
+	limit string
+	why   *Refusal
+	wait  time.Duration
 }
 
 // enter counts one more stream, which is followed by one leave where it may pass.
@@ -94,20 +105,23 @@ func (m *meter) enter(now int64, spare bool) over {
 }
 
 func (m *meter) count(now int64, spare bool) over {
-	most := m.most
+	streams, inFlight := m.mostStreams, m.mostInFlight
 	if spare {
-		most *= 2
+		streams, inFlight = 2*streams, 2*inFlight
 	}
-	if n := m.open.Add(1); most > 0 && n > most {
+	if inFlight > 0 && m.inFlight.Load() >= inFlight {
+		return over{limit: m.limit("in_flight"), why: &refuseInFlight, wait: pause}
+	}
+	if n := m.open.Add(1); streams > 0 && n > streams {
 		m.open.Add(-1)
-		return over{limit: m.streams, streams: true, wait: pause}
+		return over{limit: m.limit("streams"), why: &refuseStreams, wait: pause}
 	}
 	if spare {
 		return over{}
 	}
 	if wait := m.rate.take(now, m.rate.cost, int64(requestBurst)); wait > 0 {
 		m.open.Add(-1)
-		return over{limit: m.requests, wait: wait}
+		return over{limit: m.limit("requests"), why: &refuseRate, wait: wait}
 	}
 	return over{}
 }
@@ -118,12 +132,19 @@ func (m *meter) leave() {
 	}
 }
 
+// underWay counts bytes that came, or went.
+func (m *meter) underWay(change int64) {
+	for ; m != nil; m = m.up {
+		m.inFlight.Add(change)
+	}
+}
+
 // uploadAfter says which limit of artifacts was reached, "" = none, and how long until
 // there is room again. now is as for enter.
 func (m *meter) uploadAfter(now int64) (limit string, wait time.Duration) {
 	for at := m; at != nil; at = at.up {
-		if lacks := at.sent.lacks(now, int64(artifactBurst)); at.bytes > 0 && lacks > wait {
-			limit, wait = at.artifacts, lacks
+		if lacks := at.sent.lacks(now, int64(artifactBurst)); at.mostArtifacts > 0 && lacks > wait {
+			limit, wait = at.limit("artifacts"), lacks
 		}
 	}
 	return limit, wait
@@ -132,11 +153,11 @@ func (m *meter) uploadAfter(now int64) (limit string, wait time.Duration) {
 // uploaded counts n bytes of artifacts.
 func (m *meter) uploaded(now int64, n int) {
 	for at := m; at != nil && n > 0; at = at.up {
-		if at.bytes == 0 {
+		if at.mostArtifacts == 0 {
 			continue
 		}
 		high, low := bits.Mul64(uint64(n), uint64(artifactBurst))
-		cost, _ := bits.Div64(min(high, at.bytes-1), low, at.bytes)
+		cost, _ := bits.Div64(min(high, at.mostArtifacts-1), low, at.mostArtifacts)
 		at.sent.spend(now, int64(max(cost, 1))) //nolint:gosec // some hours at most
 	}
 }
@@ -145,12 +166,7 @@ func (m *meter) uploaded(now int64, n int) {
 func (m *meter) rested(now int64) bool { return m.sent.full.Load() <= now }
 
 // row is the refusal of a stream that is past a limit.
-func (o over) row() Refusal {
-	if o.streams {
-		return refuseStreams.over(o.limit, o.wait)
-	}
-	return refuseRate.over(o.limit, o.wait)
-}
+func (o over) row() Refusal { return o.why.over(o.limit, o.wait) }
 
 // bucket is a token bucket in one word: the time at which it is full again (the
 // "theoretical arrival time" of GCRA, ITU-T I.371). The zero value is full.

@@ -231,11 +231,12 @@ func TestPlanPastALimitComesAgain(t *testing.T) {
 		}
 		return e.Reply
 	}
-	for reason, q := range map[string]Quota{"RATE_LIMITED": {Requests: 1}, "STREAMS_EXHAUSTED": {Streams: 10}} {
+	for reason, q := range map[string]Quota{"RATE_LIMITED": {Requests: 1}, "STREAMS_EXHAUSTED": {Streams: 10}, "BYTES_EXHAUSTED": {InFlight: 1000}} {
 		t.Run(reason, func(t *testing.T) {
 			tr, _ := newQuotaRouter(t, Quotas{Session: q})
 			for range 10 {
-				tr.send(sparkHead("Config"))
+				s := tr.send(sparkHead("Config"))
+				s.call.(relay.Gauge).UnderWay(100)
 			}
 			s := tr.send(sparkHead("ExecutePlan"))
 			if s.backend != tr.nowhere {
@@ -281,52 +282,6 @@ func TestPlansPastALimitAreBounded(t *testing.T) {
 	for _, s := range open {
 		s.finish(relay.Stats{})
 	}
-}
-
-func TestArtifactsHaveAQuota(t *testing.T) {
-	tr, clock := newQuotaRouter(t, Quotas{Session: Quota{Artifacts: 1000}})
-	message := grpcMessage(slices.Concat(field(1, sparkUUID), field(3, strings.Repeat("x", 400-5-38-3))))
-	if len(message) != 400 {
-		t.Fatalf("%d bytes", len(message))
-	}
-	upload := func() (passed int, reply *relay.Reply) {
-		s := tr.send(sparkHead("AddArtifacts"))
-		defer s.finish(relay.Stats{})
-		for range 10 {
-			var e relay.Edits
-			if v := s.call.Edit(slices.Clone(message), false, &e); v != relay.Pass {
-				return passed, e.Reply
-			}
-			passed++
-		}
-		return passed, nil
-	}
-	check := func(want int, says string) {
-		t.Helper()
-		n, reply := upload()
-		if n != want || reasonOf(t, reply) != "ARTIFACTS_EXHAUSTED" {
-			t.Fatalf("%d messages passed, then %+v", n, reply)
-		}
-		st := statusOf(t, reply)
-		info, retry := detailsOf(t, st)
-		if retry != nil || info.GetMetadata()["limit"] != "limits.session_artifacts" || !strings.Contains(st.GetMessage(), says) {
-			t.Errorf("%v", st)
-		}
-	}
-	check(3, "again in 12 minutes") // 1,200 of 1,000 bytes: the fourth finds it overdrawn by 200
-	check(0, "again in 12 minutes")
-	tr.live.Sweep()
-	tr.live.Sweep()
-	check(0, "again in 12 minutes") // the count outlives the streams
-	clock.forward(12*time.Minute + time.Second)
-	check(1, "again in")
-	clock.forward(3 * time.Hour)
-	tr.live.Sweep()
-	tr.live.Sweep()
-	if tr.live.Streams(aliceSession) != 0 || len(tr.meters.owners) != 0 {
-		t.Error("a session that has been silent for hours is kept")
-	}
-	check(3, "again in")
 }
 
 // Artifacts are counted for all whom an upload belongs to.

@@ -139,9 +139,9 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 	if r.answers, err = handoverSchema(); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
-	r.tally = newTally(r.number(methods, cfg.Services))
-	r.holds.init(cfg)
 	r.meters, r.throttle = newMeters(cfg.Quotas, cfg.Now), newThrottle()
+	r.tally = newTally(r.number(methods, cfg.Services), &r.meters.process)
+	r.holds.init(cfg)
 	if r.nowhere, err = relay.NewBackend(relay.BackendConfig{Name: "nowhere", Dial: dialNowhere}); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}

@@ -273,6 +273,7 @@ func TestMetrics(t *testing.T) {
 		`sconce_stream_bytes_total{direction="out",method="Config"} 22`,
 		`sconce_streams_refused_total{reason="TOKEN_MISSING"} 1`,
 		`sconce_streams_held{} 0`,
+		`sconce_bytes_in_flight{} 0`,
 	} {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("missing %s in\n%s", want, got)

@@ -133,6 +133,9 @@ var (
 			"or ask your operator to raise this limit"})
 	refuseRate = row(Refusal{Code: codes.ResourceExhausted, Reason: "RATE_LIMITED", RetryAfter: time.Second, HTTP: 429,
 		Message: "too many requests in a short time ({limit}): wait a moment and try again, or ask your operator to raise this limit"})
+	refuseInFlight = row(Refusal{Code: codes.ResourceExhausted, Reason: "BYTES_EXHAUSTED", RetryAfter: pause, HTTP: 429,
+		Message: "too many bytes of results and requests are on their way at once ({limit}): read the results that are open, " +
+			"or interrupt their queries, or ask your operator to raise this limit"})
 	refuseArtifacts = row(Refusal{Code: codes.ResourceExhausted, Reason: "ARTIFACTS_EXHAUSTED", HTTP: 429,
 		Message: "as much was uploaded as may be in an hour ({limit}): " +
 			"upload again in {wait}, or ask your operator to raise this limit"})
@@ -260,7 +263,7 @@ func Refusals() []Refusal {
 		refuseMethod, refuseVerb, refuseContentType, refuseHeader, refuseHeaders, refusePlaintext, refuseNoSessionID, refuseTwoSessionIDs,
 		refuseTokenMissing, refuseTokenScheme, refuseTokenAmbiguous, refuseTokenInvalid, refuseTokenExpired, refuseTokenEarly, refuseTokenRevoked, refuseGuesses, refuseIssuerAway, refuseDenied,
 		refuseSessionClosed, refuseSessionGone, refuseSessionFailed, refuseSessionStart, refuseWakeDraining, refuseSetup, refuseStateLost, refuseSessionPending, refuseRegistry, refuseHeldTooLong, refuseHolds,
-		refuseStreams, refuseRate, refuseArtifacts,
+		refuseStreams, refuseRate, refuseInFlight, refuseArtifacts,
 		refuseSparkSession, refuseSparkForeign, refuseSparkMany, refuseSparkChanged, refuseMessage, refuseMessageMissing, refuseMessageExtra,
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,

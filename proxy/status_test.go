@@ -118,7 +118,8 @@ func TestEveryRefusalHasCodeReasonAndHint(t *testing.T) {
 // after UNAUTHENTICATED, for minutes.
 func TestRetryInfoOnlyWhereWaitingHelps(t *testing.T) {
 	for _, r := range Refusals() {
-		waits := r.Code == codes.Unavailable || r.Reason == refuseStreams.Reason || r.Reason == refuseRate.Reason
+		waits := r.Code == codes.Unavailable ||
+			slices.Contains([]string{refuseStreams.Reason, refuseInFlight.Reason, refuseRate.Reason}, r.Reason)
 		if (r.RetryAfter > 0) != waits && r.Reason != refuseEngineBreak.Reason {
 			t.Errorf("%s: %s with RetryAfter %v", r.Reason, r.Code, r.RetryAfter)
 		}
@@ -307,7 +308,8 @@ func errorsText() string {
 Every refusal is a gRPC status: the code and the sentence that Spark's client shows, and in
 ` + "`grpc-status-details-bin`" + ` a ` + "`google.rpc.ErrorInfo`" + ` with the domain ` + "`sconce`" + ` and the reason of the first column,
 which does not change between versions. *Retry* is the ` + "`google.rpc.RetryInfo`" + `: clients wait that long and try
-again by themselves; that of ` + "`RATE_LIMITED`" + ` is the time until one more request would pass, not always 1 s. Where a limit was
+again by themselves; that of ` + "`RATE_LIMITED`" + ` is the time until one more request would pass, not always 1 s, and ` + "`ARTIFACTS_EXHAUSTED`" + ` has one
+where that time is a minute at most. Where a limit was
 reached the ErrorInfo has its name as ` + "`limit`" + ` too. A request that is not gRPC gets the HTTP status and the sentence as text; a call
 of the JSON API gets the HTTP status and the gRPC status as JSON ([json.md](json.md)).
 

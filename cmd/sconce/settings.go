@@ -46,11 +46,11 @@ func operators(list []configs.Operator) []sessions.Operator {
 
 func quotas(l configs.Limits) proxy.Quotas {
 	return proxy.Quotas{
-		Token:   proxy.Quota{Streams: l.TokenStreams, Requests: l.TokenRequests, Artifacts: uint64(l.TokenArtifacts)},
-		Session: proxy.Quota{Streams: l.SessionStreams, Requests: l.SessionRequests, Artifacts: uint64(l.SessionArtifacts)},
-		Owner:   proxy.Quota{Streams: l.OwnerStreams, Requests: l.OwnerRequests, Artifacts: uint64(l.OwnerArtifacts)},
-		Org:     proxy.Quota{Streams: l.OrgStreams, Requests: l.OrgRequests, Artifacts: uint64(l.OrgArtifacts)},
-		Process: proxy.Quota{Streams: l.ProcessStreams, Requests: l.ProcessRequests, Artifacts: uint64(l.ProcessArtifacts)},
+		Token:   proxy.Quota{Streams: l.TokenStreams, Requests: l.TokenRequests, InFlight: int64(l.TokenInFlight), Artifacts: uint64(l.TokenArtifacts)},
+		Session: proxy.Quota{Streams: l.SessionStreams, Requests: l.SessionRequests, InFlight: int64(l.SessionInFlight), Artifacts: uint64(l.SessionArtifacts)},
+		Owner:   proxy.Quota{Streams: l.OwnerStreams, Requests: l.OwnerRequests, InFlight: int64(l.OwnerInFlight), Artifacts: uint64(l.OwnerArtifacts)},
+		Org:     proxy.Quota{Streams: l.OrgStreams, Requests: l.OrgRequests, InFlight: int64(l.OrgInFlight), Artifacts: uint64(l.OrgArtifacts)},
+		Process: proxy.Quota{Streams: l.ProcessStreams, Requests: l.ProcessRequests, InFlight: int64(l.ProcessInFlight), Artifacts: uint64(l.ProcessArtifacts)},
 	}
 }
 

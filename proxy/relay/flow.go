@@ -216,6 +216,7 @@ func (c *conn) charge(h head, end bool) (*half, error) {
 	if s.recvWindow -= n; s.recvWindow < 0 {
 		return nil, &StreamError{c.side, h.id, http2.ErrCodeFlowControl, "DATA past the stream's window"}
 	}
+	s.underWay(h.size)
 	if end {
 		c.ended(s, &c.turn)
 	}
@@ -236,6 +237,7 @@ func (c *conn) ended(h *half, t *turn) {
 func (c *conn) credit(h *half, n int, t *turn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	h.underWay(-n)
 	if h.over || h.recvEnd {
 		return
 	}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/net/http2"
 )
@@ -47,6 +48,9 @@ type Stream struct {
 	gone      chan struct{}
 	again     replay
 
+	gauge  Gauge       // set before gauged
+	gauged atomic.Bool // call is a Gauge
+
 	resp responseState
 
 	// Of the backend's reader goroutine.
@@ -75,6 +79,7 @@ func (s *Stream) Forward(b *Backend, h *Header, call Call) {
 		return
 	}
 	s.backend, s.out, s.call = b, h, call
+	s.measure(call)
 	if s.inRoute {
 		s.mu.Unlock()
 		return
