@@ -204,14 +204,7 @@ func (c *conn) charge(h head, end bool) (*half, error) {
 	}
 	s := c.streams[h.id]
 	if s == nil || s.recvEnd {
-		switch late := n <= c.late; {
-		case late && (c.side == BackendSide || c.gone.has(h.id)):
-			c.late -= n // it was on its way when we reset the stream
-			return nil, nil
-		case c.side == BackendSide:
-			return nil, c.fault(http2.ErrCodeFlowControl, "DATA past the windows of streams that are over")
-		}
-		return nil, &StreamError{c.side, h.id, http2.ErrCodeStreamClosed, "DATA on a closed stream"}
+		return nil, c.tooLate(h.id, n)
 	}
 	if s.recvWindow -= n; s.recvWindow < 0 {
 		return nil, &StreamError{c.side, h.id, http2.ErrCodeFlowControl, "DATA past the stream's window"}
@@ -221,6 +214,21 @@ func (c *conn) charge(h head, end bool) (*half, error) {
 		c.ended(s, &c.turn)
 	}
 	return s, nil
+}
+
+// tooLate takes n bytes of DATA on a stream that is over. They may have been on their
+// way when we reset it. c.mu is held.
+func (c *conn) tooLate(id uint32, n int64) error {
+	if c.side == BackendSide {
+		if c.late -= n; c.late < 0 {
+			return c.fault(http2.ErrCodeFlowControl, "DATA past the windows of streams that are over")
+		}
+		return nil
+	}
+	if c.gone.has(id) {
+		return nil
+	}
+	return &StreamError{c.side, id, http2.ErrCodeStreamClosed, "DATA on a closed stream"}
 }
 
 // ended notes the peer's END_STREAM on h. c.mu is held.
