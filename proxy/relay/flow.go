@@ -209,7 +209,7 @@ func (c *conn) charge(h head, end bool) (*half, error) {
 	if s.recvWindow -= n; s.recvWindow < 0 {
 		return nil, &StreamError{c.side, h.id, http2.ErrCodeFlowControl, "DATA past the stream's window"}
 	}
-	s.underWay(h.size)
+	s.weigh()
 	if end {
 		c.ended(s, &c.turn)
 	}
@@ -245,12 +245,9 @@ func (c *conn) ended(h *half, t *turn) {
 func (c *conn) credit(h *half, n int, t *turn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h.underWay(-n)
-	if h.over || h.recvEnd {
-		return
-	}
 	h.owed += int64(n)
-	if h.owed < h.window/2 {
+	h.weigh()
+	if h.over || h.recvEnd || h.owed < h.window/2 {
 		return
 	}
 	c.resizeWindow(h)

@@ -21,30 +21,33 @@ func (s *Stream) measure(call Call) {
 	}
 }
 
-// underWay counts n bytes more, or less, of what came in on h. h.conn.mu is held.
-func (h *half) underWay(n int) {
-	h.flight += int64(n)
-	if d := h.flight - h.told; d >= gaugeStep || d <= -gaugeStep {
-		h.tell(d)
-	}
-}
+// underWay is how many bytes came in on h and were not yet written to the other side:
+// what its window lacks, but for the credit that is only not sent yet.
+func (h *half) underWay() int64 { return h.window - h.recvWindow - h.owed }
 
-func (h *half) tell(d int64) {
-	if s := h.stream; !h.untold && s.gauged.Load() {
+// weigh tells the gauge what has changed. h.conn.mu is held.
+func (h *half) weigh() {
+	d := h.underWay() - h.told
+	if s := h.stream; (d >= gaugeStep || d <= -gaugeStep) && s.gauged.Load() {
 		s.gauge.UnderWay(d)
 		h.told += d
 	}
 }
 
-// tellNoMore takes back what the gauge was told of h, for good.
-func (h *half) tellNoMore() {
-	if h.conn == nil {
+// weighNoMore takes back what the gauge was told, and tells it no more. s.mu is held.
+func (s *Stream) weighNoMore() {
+	if !s.gauged.Swap(false) {
 		return
 	}
-	h.conn.mu.Lock()
-	defer h.conn.mu.Unlock()
-	if h.told != 0 {
-		h.tell(-h.told)
+	for _, h := range []*half{&s.front, s.back} {
+		if h.conn == nil {
+			continue
+		}
+		h.conn.mu.Lock()
+		if h.told != 0 {
+			s.gauge.UnderWay(-h.told)
+			h.told = 0
+		}
+		h.conn.mu.Unlock()
 	}
-	h.untold = true
 }

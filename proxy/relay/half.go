@@ -16,8 +16,7 @@ type half struct {
 	window     int64 // the size of the window that we give the peer
 	owed       int64 // credit to be given back, not yet sent
 	streak     int64 // bytes written since the receiver last stalled
-	flight     int64 // bytes that came in and are not yet written to the other side
-	told       int64 // of them, those that the Gauge knows of
+	told       int64 // of the bytes that are under way, those that the Gauge knows of
 
 	queue segments // body that waits for window, or for a connection
 	tail  *tail    // what follows the queue
@@ -30,7 +29,6 @@ type half struct {
 	reset    bool // over by RST_STREAM or with the connection
 	byPeer   bool // over, and the peer did it
 	blocked  bool // in conn.blocked
-	untold   bool // the Gauge hears no more
 
 	// drained says that the bytes which came in on this half were all
 	// written to the other side at some moment since credit was last given: the

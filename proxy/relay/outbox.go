@@ -310,7 +310,6 @@ func (c *conn) remove(h *half, t *turn) {
 		c.blocked = slices.DeleteFunc(c.blocked, func(x *half) bool { return x == h })
 	}
 	c.pool.grown.Add(int64(c.lim.StreamWindow) - h.window)
-	h.window = int64(c.lim.StreamWindow)
 	delete(c.streams, h.id)
 	t.over = append(t.over, h)
 }

@@ -312,8 +312,7 @@ func (s *Stream) tellDone() {
 	call := s.call
 	st := Stats{In: s.in, Out: s.resp.out, Status: s.resp.status, Err: s.resp.err, Reset: s.front.reset, Client: s.front.byPeer}
 	c.mu.Unlock()
-	s.front.tellNoMore()
-	s.back.tellNoMore()
+	s.weighNoMore()
 	s.mu.Unlock()
 	if call != nil {
 		call.Done(st)

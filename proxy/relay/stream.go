@@ -49,7 +49,7 @@ type Stream struct {
 	again     replay
 
 	gauge  Gauge       // set before gauged
-	gauged atomic.Bool // call is a Gauge
+	gauged atomic.Bool // call is a Gauge, and the stream is not over
 
 	resp responseState
 
