@@ -179,6 +179,9 @@ func TestFloodsOfABackendLeaveTheOthersAlone(t *testing.T) {
 					for f.times.Load() == before && time.Since(begun) < proxytest.Patience {
 						work()
 					}
+					if f.times.Load() == before {
+						t.Fatal("no flood began")
+					}
 					flooded.Take(work)
 					f.round.Add(1)
 				}
