@@ -24,14 +24,14 @@ const fairStreams, fairRequests, fairArtifacts = 50, 50, 256 << 10
 func limitsReached() []atLimit {
 	addArtifacts := proxytest.SparkService + "AddArtifacts"
 	upload := proxytest.Message(proxytest.Join(aliceRequest, proxytest.Bytes(3, bytes.Repeat([]byte("a"), 16_000))))
+	unread := func(name string) attack { // the windows of all her streams are full
+		return attack{name: name, large: true, settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}, run: func(a *attacker) {
+			a.steady(fairStreams, func() { a.plan() })
+		}}
+	}
 	return []atLimit{
-		// Her streams are not read: the windows of all are full.
-		{attack{name: "streams, their windows full", large: true, settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}, run: func(a *attacker) {
-			a.steady(fairStreams, func() { a.plan() })
-		}}, proxy.Quotas{Session: proxy.Quota{Streams: fairStreams}}, analyze, "limits.session_streams"},
-		{attack{name: "bytes in flight", large: true, settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}, run: func(a *attacker) {
-			a.steady(fairStreams, func() { a.plan() })
-		}}, proxy.Quotas{Session: proxy.Quota{InFlight: fairStreams / 2 * (256 << 10)}}, analyze, "limits.session_in_flight"},
+		{unread("streams, their windows full"), proxy.Quotas{Session: proxy.Quota{Streams: fairStreams}}, analyze, "limits.session_streams"},
+		{unread("bytes in flight"), proxy.Quotas{Session: proxy.Quota{InFlight: fairStreams / 2 * (256 << 10)}}, analyze, "limits.session_in_flight"},
 		{attack{name: "requests in a second", run: func(a *attacker) {
 			a.steady(10*fairRequests, func() { a.plan() })
 		}}, proxy.Quotas{Token: proxy.Quota{Requests: fairRequests}}, analyze, "limits.token_requests"},
