@@ -72,19 +72,19 @@ type world struct {
 	isolation sessions.Isolation
 	engines   engines
 	seed      uint64
-	replicas  [3]*process
 	tasks     sync.WaitGroup // streams and lookups under way, news on their way
 	began     time.Time
 
-	mu     sync.Mutex
-	ids    []sessions.ID
-	story  []string
-	wrong  []string
-	away   bool
-	active map[sessions.ID]uint64 // times that a session became active
-	closed map[sessions.ID]bool
-	loose  bool                     // a lease may have been lost
-	bad    map[string]time.Duration // what is not as it should be, and for how long
+	mu       sync.Mutex
+	replicas [3]*process
+	ids      []sessions.ID
+	story    []string
+	wrong    []string
+	away     bool
+	active   map[sessions.ID]uint64 // times that a session became active
+	closed   map[sessions.ID]bool
+	loose    bool                     // a lease may have been lost
+	bad      map[string]time.Duration // what is not as it should be, and for how long
 }
 
 // process is one replica of Sconce.
@@ -156,7 +156,16 @@ func (w *world) start(place int) {
 		wg.Go(func() { _ = run(ctx) })
 	}
 	r.stop = sync.OnceFunc(func() { cancel(); wg.Wait(); waker.Close() })
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.replicas[place] = r
+}
+
+// all are the replicas of the moment; who starts them may read them as they are.
+func (w *world) all() [3]*process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.replicas
 }
 
 func (w *world) must(err error) {

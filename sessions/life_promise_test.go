@@ -50,7 +50,7 @@ func (w *world) stopping(id string) {
 	if !w.engines.runs(id) {
 		return
 	}
-	for _, r := range w.replicas {
+	for _, r := range w.all() {
 		for _, s := range r.open() {
 			if s.engine != id {
 				continue
@@ -85,7 +85,7 @@ func (w *world) well() bool {
 	w.mu.Lock()
 	away := w.away
 	w.mu.Unlock()
-	for _, r := range w.replicas {
+	for _, r := range w.all() {
 		if !away && r.fit() {
 			return true
 		}
