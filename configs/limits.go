@@ -18,8 +18,11 @@ type Limits struct {
 	// clusters that Sconce launches; 0 = no limit.
 	EnginesPerOwner int `yaml:"engines_per_owner"`
 	EnginesPerOrg   int `yaml:"engines_per_org"`
-	// TokensPerSession bounds the tokens of a session that are good.
+	// TokensPerSession bounds the tokens of a session that are good, TokensPerOwner and
+	// TokensPerOrg those of all sessions; of the latter two 0 = no limit.
 	TokensPerSession int `yaml:"tokens_per_session"`
+	TokensPerOwner   int `yaml:"tokens_per_owner"`
+	TokensPerOrg     int `yaml:"tokens_per_org"`
 	// Connections and ConnectionsPerIP bound open client connections; 0 = no limit.
 	Connections      int `yaml:"connections"`
 	ConnectionsPerIP int `yaml:"connections_per_ip"`
@@ -87,6 +90,8 @@ func defaultLimits() Limits {
 		SessionsPerOwner: 100,
 		SessionsPerOrg:   10_000,
 		TokensPerSession: 1000,
+		TokensPerOwner:   10_000,
+		TokensPerOrg:     100_000,
 		Connections:      16384,
 		ConnectionsPerIP: 4096,
 		HandshakeTimeout: 5 * time.Second,
@@ -134,6 +139,7 @@ var switchable = []string{
 	"token_requests", "session_requests", "owner_requests", "org_requests", "process_requests",
 	"token_artifacts", "session_artifacts", "owner_artifacts", "org_artifacts", "process_artifacts",
 	"sessions_per_owner", "sessions_per_org", "engines_per_owner", "engines_per_org",
+	"tokens_per_owner", "tokens_per_org",
 }
 
 // limits checks Limits. Every field but those that may be zero is above it.

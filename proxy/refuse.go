@@ -105,7 +105,11 @@ func refuseRoute(err error, session string) (r Refusal, ok bool) {
 
 // limitReached names the limit, in the details too.
 func limitReached(e *sessions.LimitError) Refusal {
-	r := refuseLimit.With("limit", e.Limit, "max", strconv.Itoa(e.Max))
+	r := refuseLimit
+	if errors.Is(e, sessions.ErrTooManyTokens) {
+		r = refuseTokens
+	}
+	r = r.With("limit", e.Limit, "max", strconv.Itoa(e.Max))
 	r.Limit = "limits." + e.Limit
 	return r
 }
@@ -201,7 +205,6 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 		{sessions.ErrClusterNotActive, failedSomewhere},
 		{sessions.ErrPending, refuseSessionPending.With("session", "<session>")},
 		{sessions.ErrUnknownToken, refuseTokenUnknown},
-		{sessions.ErrTooManyTokens, refuseTokens},
 		{sessions.ErrTooManyKeys, refuseKeys},
 		{sessions.ErrUnknownKey, refuseControlToken.With("problem", "no such API key is known")},
 		{sessions.ErrKeyRevoked, refuseControlToken.With("problem", "this API key was revoked")},

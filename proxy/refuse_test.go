@@ -30,6 +30,8 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 		{sessions.ErrClusterNotActive, "SESSION_FAILED", codes.FailedPrecondition},
 		{errors.Join(cluster, sessions.ErrUnavailable), "CLUSTER_NOT_ACTIVE", codes.FailedPrecondition},
 		{&sessions.LimitError{Limit: sessions.LimitEnginesPerOrg, Max: 3}, "LIMIT_REACHED", codes.ResourceExhausted},
+		{&sessions.LimitError{Limit: sessions.LimitTokensPerSession, Max: 3}, "TOKENS_EXHAUSTED", codes.ResourceExhausted},
+		{fmt.Errorf("record token: %w", &sessions.LimitError{Limit: sessions.LimitTokensPerOrg, Max: 3}), "TOKENS_EXHAUSTED", codes.ResourceExhausted},
 		{&sessions.DrainError{Cluster: "lake"}, "CLUSTER_DRAINING", codes.FailedPrecondition},
 		{sessions.ErrNameTaken, "NAME_TAKEN", codes.AlreadyExists},
 		{sessions.ErrConflict, "CONFLICT", codes.Aborted},

@@ -227,7 +227,8 @@ var (
 		Message: "the limit {limit} ({max}) is reached: close a session that is not needed with `sconce session close` " +
 			"(for engines an active one; an idle one has none), or ask your operator to raise limits.{limit}"})
 	refuseTokens = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_EXHAUSTED", HTTP: 429,
-		Message: "the session has as many open tokens as one may have, limits.tokens_per_session: use one of them, or run `sconce token revoke <session>`"})
+		Message: "the limit {limit} ({max}) of open tokens is reached: use one that there is, end those that nobody needs with `sconce token revoke <session>`, " +
+			"or ask your operator to raise limits.{limit}"})
 	refuseKeys = row(Refusal{Code: codes.ResourceExhausted, Reason: "KEYS_EXHAUSTED", HTTP: 429,
 		Message: "your organisation has as many open API keys as one may have: run `sconce key list --organisation` and `sconce key revoke` on those that nobody needs"})
 	refuseConflict = row(Refusal{Code: codes.Aborted, Reason: "CONFLICT", HTTP: 409,

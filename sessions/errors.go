@@ -34,8 +34,9 @@ var (
 	ErrTooManyBound = errors.New("too many spark sessions in one session")
 	// ErrUnknownToken: the session has no token of that id, or it is forgotten.
 	ErrUnknownToken = errors.New("no such token")
-	// ErrTooManyTokens: the session has as many open tokens as one may have.
-	ErrTooManyTokens = errors.New("too many tokens for one session")
+	// ErrTooManyTokens: the session, its owner or the organisation has as many open
+	// tokens as one may have. See LimitError.
+	ErrTooManyTokens = errors.New("too many tokens")
 	// ErrTooManySessions: the owner or the organisation has as many open sessions, or
 	// engines that are up, as one may have. See LimitError.
 	ErrTooManySessions = errors.New("too many sessions")
@@ -79,23 +80,36 @@ func (e *ClusterError) Error() string {
 }
 func (e *ClusterError) Is(target error) bool { return target == ErrClusterNotActive }
 
-// LimitError says which limit was reached. It is an ErrTooManySessions.
+// LimitError says which limit was reached. It is an ErrTooManyTokens where the limit
+// is one of tokens, else an ErrTooManySessions.
 type LimitError struct {
 	// Limit is its name in the configuration, such as "sessions_per_owner".
 	Limit string
 	Max   int
 }
 
-func (e *LimitError) Error() string        { return fmt.Sprintf("limit %s is reached: %d", e.Limit, e.Max) }
-func (e *LimitError) Is(target error) bool { return target == ErrTooManySessions }
+func (e *LimitError) Error() string { return fmt.Sprintf("limit %s is reached: %d", e.Limit, e.Max) }
 
-// The limits of sessions, and of engines that are up for one session, as the
-// configuration names them.
+// Is implements the interface of errors.Is.
+func (e *LimitError) Is(target error) bool {
+	switch e.Limit {
+	case LimitTokensPerSession, LimitTokensPerOwner, LimitTokensPerOrg:
+		return target == ErrTooManyTokens
+	}
+	return target == ErrTooManySessions
+}
+
+// The limits of sessions, of engines that are up for one session, and of open tokens,
+// as the configuration names them.
 const (
 	LimitPerOwner        = "sessions_per_owner"
 	LimitPerOrg          = "sessions_per_org"
 	LimitEnginesPerOwner = "engines_per_owner"
 	LimitEnginesPerOrg   = "engines_per_org"
+
+	LimitTokensPerSession = "tokens_per_session"
+	LimitTokensPerOwner   = "tokens_per_owner"
+	LimitTokensPerOrg     = "tokens_per_org"
 )
 
 // SetupError says what of a session's choice its engine does not take.

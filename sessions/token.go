@@ -31,8 +31,9 @@ func (t Token) open(now time.Time) bool { return t.RevokedAt.IsZero() && now.Bef
 // TokenStore is the part of the registry that knows tokens. Every method may also
 // return ErrUnavailable and ErrNotFound, where there is no such session.
 type TokenStore interface {
-	// AddToken records a new token of a session. ErrClosed, ErrTooManyTokens.
-	AddToken(ctx context.Context, id ID, t Token, now time.Time) error
+	// AddToken records a new token of s, of which it reads the id, the owner and the
+	// organisation. ErrClosed; *LimitError, which no number of tokens at once gets past.
+	AddToken(ctx context.Context, s Session, t Token, now time.Time) error
 
 	// Tokens returns the tokens of a session, the newest first. Those that expired
 	// some minutes ago may be missing.
@@ -84,7 +85,7 @@ func (r TokenRequest) validate(longest time.Duration) error {
 
 // IssueToken returns a token that opens the session, for its owner, whoever asked
 // for it: the engine must see one user. It is recorded before it is shown.
-// ErrClosed, ErrFailed, ErrTooManyTokens, *InvalidError.
+// ErrClosed, ErrFailed, *LimitError, *InvalidError.
 func (m *Manager) IssueToken(ctx context.Context, a Actor, id ID, r TokenRequest) (token string, what *auth.Identity, err error) {
 	s, entry, err := m.checkAndAudit(ctx, a, ActionIssueToken, id)
 	if err != nil {
@@ -124,7 +125,7 @@ func (m *Manager) longestToken(s Session) time.Duration {
 // keepToken records a token, and ends those that it replaces.
 func (m *Manager) keepToken(ctx context.Context, s Session, what *auth.Identity, r TokenRequest) error {
 	t := Token{ID: what.TokenID, Name: r.Name, CreatedAt: what.IssuedAt, ExpiresAt: what.Expires}
-	if err := m.Tokens.AddToken(ctx, s.ID, t, m.Now()); err != nil {
+	if err := m.Tokens.AddToken(ctx, s, t, m.Now()); err != nil {
 		return fmt.Errorf("record token: %w", err)
 	}
 	if !r.Replace {

@@ -117,7 +117,7 @@ func TestTokenIsRecordedBeforeItIsShown(t *testing.T) {
 // awayTokens is a registry that records no token.
 type awayTokens struct{ sessions.TokenStore }
 
-func (awayTokens) AddToken(context.Context, sessions.ID, sessions.Token, time.Time) error {
+func (awayTokens) AddToken(context.Context, sessions.Session, sessions.Token, time.Time) error {
 	return sessions.ErrUnavailable
 }
 
@@ -137,7 +137,7 @@ func TestRevocationReachesEveryReplica(t *testing.T) {
 				two.run(t)
 				s := active(t, m)
 				for _, id := range []string{"t-1", "t-2"} {
-					if err := m.AddToken(t.Context(), s.ID, sessions.Token{ID: id, ExpiresAt: time.Now().Add(time.Hour)}, time.Now()); err != nil {
+					if err := m.AddToken(t.Context(), s, sessions.Token{ID: id, ExpiresAt: time.Now().Add(time.Hour)}, time.Now()); err != nil {
 						t.Fatal(err)
 					}
 				}

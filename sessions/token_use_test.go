@@ -18,7 +18,7 @@ func TestTokenUses(t *testing.T) {
 		memory := storetest.NewMemory()
 		s := active(t, memory)
 		now := time.Now()
-		if err := memory.AddToken(t.Context(), s.ID, sessions.Token{ID: "j", CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now); err != nil {
+		if err := memory.AddToken(t.Context(), s, sessions.Token{ID: "j", CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now); err != nil {
 			t.Fatal(err)
 		}
 		u, err := sessions.NewTokenUses(sessions.TokenUsesConfig{Tokens: memory})

@@ -70,6 +70,7 @@ func redisConfig(c *configs.Config, now func() time.Time, log *zap.Logger) (redi
 		MaxJournal: int(c.Journal.Bytes), MaxBlobs: int(c.Journal.Artifacts),
 		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize,
 		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg,
+		MaxOwnedTokens: l.TokensPerOwner, MaxOrgTokens: l.TokensPerOrg,
 		MaxOwnedEngines: l.EnginesPerOwner, MaxOrgEngines: l.EnginesPerOrg, MaxAudit: int64(c.Audit.Entries), Now: now, Logger: log,
 	}, nil
 }

@@ -26,6 +26,9 @@
 //	                                     being launched; places.go.                      when one is wanted and none is left.
 //	sconce:g:{<org>}:engines     set     the same of the organisation.           Likewise. Both: only where there is a limit.
 //	sconce:g:{<org>}:ids         zset    the organisation's sessions, by id.    Never; see below.
+//	sconce:o:{<owner>}:tokens    zset    the owner's tokens that are good, by when they  Ten minutes after its last token; a member
+//	                                     expire, ms; token_limits.go.            goes with its token or the session.
+//	sconce:g:{<org>}:tokens      zset    the same of the organisation.           Likewise. Each: only where there is a limit.
 //	sconce:e:{<engine>}          hash    the engine of a session or of a shared Never; deleted when it goes down.
 //	                                     cluster that is up: cluster, instance, place.
 //	sconce:e:{<engine>}:members  hash    session -> generation: who runs on it. Never; likewise.
@@ -57,13 +60,17 @@
 //	        deadline, record
 //	        (a name whose session has no record after a minute may be taken over; so
 //	        may its place in the organisation)
-//	close:  record, owner's name, place in the organisation, deadline, expiry of the
-//	        bindings
+//	close:  record, owner's name, place in the organisation, deadline, its tokens
+//	        out of the owner's and the organisation's, expiry of the bindings
 //	        (closing once more finishes what was cut short)
 //	engine: the set of engines, engine
 //	        (a key in the set whose engine is down is taken out)
 //	place:  owner's engines, organisation's engines, engine
 //	        (a place whose lease nobody holds and whose engine is not up is free)
+//	token:  owner's tokens, organisation's tokens, the session's
+//	        (one that is in the first two, and after a minute not in the third, is
+//	        taken out where a limit is reached; so is one that was revoked, or whose
+//	        session is closed)
 //	active: the time of its next look, record
 //	        (a look at a session that is not active is its last)
 //	key:    organisation's index, record

@@ -60,6 +60,10 @@ func (k keys) ownerEngines(org, owner string) string { return k.owner(org, owner
 
 func (k keys) orgEngines(org string) string { return k.prefix + ":g:{" + tag(org) + "}:engines" }
 
+func (k keys) ownerTokens(org, owner string) string { return k.owner(org, owner) + ":tokens" }
+
+func (k keys) orgTokens(org string) string { return k.prefix + ":g:{" + tag(org) + "}:tokens" }
+
 func (k keys) drains() string { return k.prefix + ":drains" }
 
 func (k keys) due() string { return k.prefix + ":due" }

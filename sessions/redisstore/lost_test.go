@@ -112,7 +112,7 @@ func TestLostAnswers(t *testing.T) {
 				if tokens, err := s.Tokens(t.Context(), w.made.ID); err != nil || len(tokens) > i {
 					continue
 				}
-				if err := s.AddToken(t.Context(), w.made.ID, sessions.Token{ID: uuid.NewString(), CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now); err != nil {
+				if err := s.AddToken(t.Context(), w.made, sessions.Token{ID: uuid.NewString(), CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now); err != nil {
 					return err
 				}
 			}
@@ -120,7 +120,7 @@ func TestLostAnswers(t *testing.T) {
 		}},
 		{"AddToken, the last", func(w *life) error {
 			now := time.Now()
-			return s.AddToken(t.Context(), w.made.ID, sessions.Token{ID: uuid.NewString(), CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now)
+			return s.AddToken(t.Context(), w.made, sessions.Token{ID: uuid.NewString(), CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, now)
 		}},
 		{"SetCarried", func(w *life) error {
 			return s.SetCarried(t.Context(), w.made.ID, 1, map[sessions.SparkID]sessions.Carried{spark: {Notable: true}})

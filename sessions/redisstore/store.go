@@ -45,6 +45,9 @@ type Config struct {
 	MaxBound int
 	// MaxTokens is how many open tokens one session may have. 0 = 1,000.
 	MaxTokens int
+	// MaxOwnedTokens and MaxOrgTokens are how many open tokens one owner and one
+	// organisation may have. 0 = no limit.
+	MaxOwnedTokens, MaxOrgTokens int
 	// MaxOwned and MaxInOrg are how many open sessions one owner and one
 	// organisation may have. 0 = no limit.
 	MaxOwned, MaxInOrg int
@@ -94,6 +97,7 @@ type Store struct {
 	maxInOrg int
 
 	maxOwnedEngines, maxOrgEngines int
+	maxOwnedTokens, maxOrgTokens   int
 
 	// copied is how long a close waits until a replica of Redis has it; 0 = there is none.
 	copied time.Duration
@@ -138,6 +142,7 @@ func New(c Config) (*Store, error) {
 		maxInOrg: c.MaxInOrg,
 
 		maxOwnedEngines: c.MaxOwnedEngines, maxOrgEngines: c.MaxOrgEngines,
+		maxOwnedTokens: c.MaxOwnedTokens, maxOrgTokens: c.MaxOrgTokens,
 
 		maxAudit: defaultMaxAudit,
 		journal:  journalCaps{bytes: defaultJournal, blobs: defaultBlobs, entries: defaultEntries},

@@ -23,6 +23,7 @@ func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	t.Helper()
 	c.MaxBound, c.MaxTokens, c.MaxKeys = storetest.MaxBound, storetest.MaxTokens, storetest.MaxKeys
 	c.MaxOwned, c.MaxInOrg = storetest.MaxOwned, storetest.MaxInOrg
+	c.MaxOwnedTokens, c.MaxOrgTokens = storetest.MaxOwnedTokens, storetest.MaxOrgTokens
 	c.MaxOwnedEngines, c.MaxOrgEngines = storetest.MaxOwnedEngines, storetest.MaxOrgEngines
 	c.MaxJournal, c.MaxEntries, c.MaxBlobs = storetest.MaxJournal, storetest.MaxEntries, storetest.MaxBlobs
 	s, err := redisstore.New(c)

@@ -75,10 +75,10 @@ return 1
 //	ARGV[3] tokens that expired before this time are left out, ms    ARGV[4] channel
 //	ARGV[5] and on: the tokens; none = all
 //
-// Returns {"done", token, what is kept of it, ...} with those that it ended,
+// Returns {"done", owner, organisation, token, what is kept of it, ...} with those that it ended,
 // {"missing"}, {"closed"} or {"unknown"}.
 var revokeTokens = redis.NewScript(`
-local have = redis.call('HMGET', KEYS[1], 'state', 'generation')
+local have = redis.call('HMGET', KEYS[1], 'state', 'generation', 'owner', 'org')
 if not have[1] then return {'missing'} end
 if have[1] == 'closed' then return {'closed'} end
 local wanted = {}
@@ -87,7 +87,7 @@ for i = 5, #ARGV do
   wanted[ARGV[i]] = true
 end
 local all = redis.call('HGETALL', KEYS[2])
-local done, list = {'done'}, {}
+local done, list = {'done', have[3] or '', have[4] or ''}, {}
 for i = 1, #all, 2 do
   local id, created, expires, revoked, name = all[i], string.match(all[i + 1], '^(%d+) (%d+) (%d+) (.*)$')
   if tonumber(expires) >= tonumber(ARGV[3]) then
@@ -101,7 +101,7 @@ for i = 1, #all, 2 do
     if revoked ~= '0' then list[#list + 1] = id end
   end
 end
-if #done > 1 then
+if #done > 3 then
   redis.call('HSET', KEYS[1], 'revoked', table.concat(list, ' '))
   local revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
   redis.call('PUBLISH', ARGV[4], ARGV[1] .. ' ' .. have[1] .. ' ' .. have[2] .. ' ' .. revision)
@@ -114,16 +114,26 @@ func (s *Store) tokenKeys(id sessions.ID) []string {
 }
 
 // AddToken implements sessions.TokenStore.
-func (s *Store) AddToken(ctx context.Context, id sessions.ID, t sessions.Token, now time.Time) error {
-	if !id.Valid() {
+func (s *Store) AddToken(ctx context.Context, of sessions.Session, t sessions.Token, now time.Time) error {
+	if !of.ID.Valid() {
 		return sessions.ErrNotFound
 	}
-	got, err := addToken.Run(ctx, s.rdb, s.tokenKeys(id), t.ID, encodeToken(t),
+	if err := s.countToken(ctx, of, t, now); err != nil {
+		return err
+	}
+	got, err := addToken.Run(ctx, s.rdb, s.tokenKeys(of.ID), t.ID, encodeToken(t),
 		now.Add(-tokensOutlive).UnixMilli(), now.UnixMilli(), s.maxToken).Text()
 	if err != nil {
-		return unavailable(err)
+		return unavailable(err) // it may be recorded, so it counts
 	}
-	return tokenAnswer(got)
+	err = tokenAnswer(got)
+	if got == "full" {
+		err = &sessions.LimitError{Limit: sessions.LimitTokensPerSession, Max: s.maxToken}
+	}
+	if err != nil {
+		s.tokensEnd(ctx, of, []sessions.Token{t})
+	}
+	return err
 }
 
 // Tokens implements sessions.TokenStore.
@@ -198,7 +208,14 @@ func (s *Store) RevokeTokens(ctx context.Context, id sessions.ID, tokens []strin
 	if err := tokenAnswer(got[0]); err != nil {
 		return nil, err
 	}
-	return decodeTokens(got[1:])
+	if len(got) < 3 {
+		return nil, fmt.Errorf("token script: %d answers", len(got))
+	}
+	ended, err := decodeTokens(got[3:])
+	if len(ended) > 0 {
+		s.tokensEnd(ctx, sessions.Session{ID: id, Owner: got[1], Org: got[2]}, ended)
+	}
+	return ended, err
 }
 
 // tokenAnswer reads the first word of a script.

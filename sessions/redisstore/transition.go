@@ -135,6 +135,9 @@ func (s *Store) afterClose(ctx context.Context, closed sessions.Session) error {
 	if err != nil {
 		return unavailable(err)
 	}
+	if err := s.dropTokens(ctx, closed); err != nil {
+		return err
+	}
 	bound, err := s.Bound(ctx, closed.ID)
 	if err != nil {
 		return err

@@ -16,20 +16,21 @@ import (
 // passes the suite, and it can be made to fail: methods of it whose name says so
 // may be called at any time.
 type Memory struct {
-	mu       sync.Mutex
-	records  map[sessions.ID]sessions.Session
-	requests map[[3]string]sessions.ID // organisation, owner, request
-	bound    map[sessions.ID][]sessions.SparkID
-	holder   map[sessions.SparkID]sessions.ID
-	tokens   map[sessions.ID][]sessions.Token
-	turns    map[sessions.SparkID]turn
-	due      map[sessions.ID]time.Time
-	limits   [2]int // open sessions of an owner, of an organisation; 0 = no limit
-	journals map[sessions.ID]*memoryJournal
-	keys     map[string]sessions.Key
-	watchers map[*watcher]struct{}
-	engines  engines
-	drains   map[string]sessions.Drain
+	mu          sync.Mutex
+	records     map[sessions.ID]sessions.Session
+	requests    map[[3]string]sessions.ID // organisation, owner, request
+	bound       map[sessions.ID][]sessions.SparkID
+	holder      map[sessions.SparkID]sessions.ID
+	tokens      map[sessions.ID][]sessions.Token
+	turns       map[sessions.SparkID]turn
+	due         map[sessions.ID]time.Time
+	limits      [2]int // open sessions of an owner, of an organisation; 0 = no limit
+	tokenLimits [2]int // open tokens of an owner, of an organisation; 0 = no limit
+	journals    map[sessions.ID]*memoryJournal
+	keys        map[string]sessions.Key
+	watchers    map[*watcher]struct{}
+	engines     engines
+	drains      map[string]sessions.Drain
 
 	fault  error
 	silent bool

@@ -14,26 +14,68 @@ import (
 // suite is given.
 const MaxTokens = 3
 
+// MaxOwnedTokens and MaxOrgTokens are how many open tokens one owner and one
+// organisation may have in the registry that the suite is given.
+const (
+	MaxOwnedTokens = 7
+	MaxOrgTokens   = 9
+)
+
+// LimitTokens bounds the open tokens of an owner and of an organisation; 0 = no limit.
+func (m *Memory) LimitTokens(owned, inOrg int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tokenLimits = [2]int{owned, inOrg}
+}
+
 // AddToken implements sessions.TokenStore.
-func (m *Memory) AddToken(ctx context.Context, id sessions.ID, t sessions.Token, now time.Time) error {
+func (m *Memory) AddToken(ctx context.Context, of sessions.Session, t sessions.Token, now time.Time) error {
 	if err := m.enter(ctx); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
-	if err := m.openToTokens(id); err != nil {
+	if err := m.openToTokens(of.ID); err != nil {
 		return err
 	}
-	open := 0
-	for _, other := range m.tokens[id] {
-		if other.RevokedAt.IsZero() && now.Before(other.ExpiresAt) {
-			open++
+	if err := m.tokensFull(of, now); err != nil {
+		return err
+	}
+	m.tokens[of.ID] = append(m.tokens[of.ID], t)
+	return nil
+}
+
+// tokensFull says which limit one more token would break. Under mu.
+func (m *Memory) tokensFull(of sessions.Session, now time.Time) error {
+	owned, inOrg := 0, 0
+	for id, s := range m.records {
+		if s.State == sessions.Closed || s.Org != of.Org {
+			continue
+		}
+		n := m.openTokens(id, now)
+		inOrg += n
+		if s.Owner == of.Owner {
+			owned += n
 		}
 	}
-	if open >= MaxTokens {
-		return sessions.ErrTooManyTokens
+	switch most := m.tokenLimits; {
+	case most[0] > 0 && owned >= most[0]:
+		return &sessions.LimitError{Limit: sessions.LimitTokensPerOwner, Max: most[0]}
+	case most[1] > 0 && inOrg >= most[1]:
+		return &sessions.LimitError{Limit: sessions.LimitTokensPerOrg, Max: most[1]}
+	case m.openTokens(of.ID, now) >= MaxTokens:
+		return &sessions.LimitError{Limit: sessions.LimitTokensPerSession, Max: MaxTokens}
 	}
-	m.tokens[id] = append(m.tokens[id], t)
 	return nil
+}
+
+// openTokens counts a session's. Under mu.
+func (m *Memory) openTokens(id sessions.ID, now time.Time) (n int) {
+	for _, t := range m.tokens[id] {
+		if t.RevokedAt.IsZero() && now.Before(t.ExpiresAt) {
+			n++
+		}
+	}
+	return n
 }
 
 // TouchTokens implements sessions.TokenStore.

@@ -31,8 +31,8 @@ type Registry interface {
 const MaxBound = 3
 
 // Run runs the suite. open returns a registry with MaxBound, MaxTokens, MaxOwned,
-// MaxInOrg, MaxOwnedEngines, MaxOrgEngines, MaxJournal, MaxEntries, MaxBlobs and MaxKeys; all that it returns in one test share
-// their data, as the replicas of Sconce do.
+// MaxInOrg, MaxOwnedTokens, MaxOrgTokens, MaxOwnedEngines, MaxOrgEngines, MaxJournal, MaxEntries,
+// MaxBlobs and MaxKeys; all that it returns in one test share their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
 		"Create":                 testCreate,
@@ -74,6 +74,10 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"RevokeUnknown":          testRevokeUnknown,
 		"TokensOfAClosedSession": testTokensOfAClosedSession,
 		"TooManyTokens":          testTooManyTokens,
+		"TooManyTokensOfAnOwner": testTooManyTokensOfAnOwner,
+		"TooManyTokensInOneOrg":  testTooManyTokensInOneOrg,
+		"TokenCountEnds":         testTokenCountEnds,
+		"TokenLimitRace":         testTokenLimitRace,
 		"WatchHearsRevocations":  testWatchHearsRevocations,
 		"EngineLife":             testEngineLife,
 		"EngineLease":            testEngineLease,

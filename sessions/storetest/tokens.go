@@ -15,8 +15,19 @@ func (s *suite) token(t *testing.T, id sessions.ID, name string) sessions.Token 
 	t.Helper()
 	s.now = s.now.Add(time.Millisecond)
 	made := sessions.Token{ID: uuid.NewString(), Name: name, CreatedAt: s.now, ExpiresAt: s.now.Add(time.Hour)}
-	must(t, s.AddToken(t.Context(), id, made, s.now))
+	must(t, s.AddToken(t.Context(), s.whose(t, id), made, s.now))
 	return made
+}
+
+// whose is the record of a session.
+func (s *suite) whose(t *testing.T, id sessions.ID) sessions.Session {
+	t.Helper()
+	found, err := s.Get(t.Context(), id)
+	must(t, err)
+	if len(found) != 1 {
+		t.Fatalf("session %s has no record", id)
+	}
+	return found[0]
 }
 
 func (s *suite) revoke(t *testing.T, id sessions.ID, tokens ...string) []sessions.Token {
@@ -128,7 +139,7 @@ func testTokensOfAClosedSession(t *testing.T, s *suite) {
 	one := s.active(t, "ann", "a")
 	made := s.token(t, one.ID, "")
 	s.step(t, one, sessions.Closed)
-	wantError(t, s.AddToken(t.Context(), one.ID, made, s.now), sessions.ErrClosed)
+	wantError(t, s.AddToken(t.Context(), one, made, s.now), sessions.ErrClosed)
 	_, err := s.RevokeTokens(t.Context(), one.ID, nil, s.now)
 	wantError(t, err, sessions.ErrClosed)
 	wantTokens(t, s.listed(t, one.ID), made)
@@ -141,9 +152,9 @@ func testTooManyTokens(t *testing.T, s *suite) {
 		s.token(t, one.ID, "")
 	}
 	more := sessions.Token{ID: uuid.NewString(), CreatedAt: s.now, ExpiresAt: s.now.Add(time.Hour)}
-	wantError(t, s.AddToken(t.Context(), one.ID, more, s.now), sessions.ErrTooManyTokens)
+	wantTokenLimit(t, s.AddToken(t.Context(), one, more, s.now), sessions.LimitTokensPerSession, MaxTokens)
 	s.revoke(t, one.ID, s.listed(t, one.ID)[0].ID)
-	must(t, s.AddToken(t.Context(), one.ID, more, s.now))
+	must(t, s.AddToken(t.Context(), one, more, s.now))
 	s.now = s.now.Add(2 * time.Hour)
 	s.token(t, one.ID, "")
 }

@@ -1,0 +1,149 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sconce-dev/sconce/sessions"
+)
+
+func wantTokenLimit(t *testing.T, err error, limit string, most int) {
+	t.Helper()
+	var reached *sessions.LimitError
+	if !errors.As(err, &reached) || reached.Limit != limit || reached.Max != most || !errors.Is(err, sessions.ErrTooManyTokens) {
+		t.Errorf("error %v, want limit %s of %d", err, limit, most)
+	}
+}
+
+// holder opens sessions of an owner until it has room for n tokens, and gives each of
+// them as many as it takes.
+func (s *suite) holder(t *testing.T, owner string, n int) (made []sessions.Session) {
+	t.Helper()
+	for n > 0 {
+		one := s.active(t, owner, "")
+		for range min(n, MaxTokens) {
+			s.token(t, one.ID, "")
+			n--
+		}
+		made = append(made, one)
+	}
+	return made
+}
+
+// noToken says that neither now nor at the next try the session gets a token, and that
+// none is left of the tries.
+func (s *suite) noToken(t *testing.T, of sessions.Session, limit string, most int) {
+	t.Helper()
+	before := len(s.listed(t, of.ID))
+	for range 2 {
+		refused := sessions.Token{ID: uuid.NewString(), CreatedAt: s.now, ExpiresAt: s.now.Add(time.Hour)}
+		wantTokenLimit(t, s.AddToken(t.Context(), of, refused, s.now), limit, most)
+	}
+	if got := len(s.listed(t, of.ID)); got != before {
+		t.Errorf("%d tokens are listed after a refusal, want %d", got, before)
+	}
+}
+
+// The tokens of all sessions of an owner count, and those of nobody else.
+func testTooManyTokensOfAnOwner(t *testing.T, s *suite) {
+	made := s.holder(t, "ann", MaxOwnedTokens)
+	other := s.active(t, "ann", "")
+	s.noToken(t, other, sessions.LimitTokensPerOwner, MaxOwnedTokens)
+	s.noToken(t, made[0], sessions.LimitTokensPerOwner, MaxOwnedTokens)
+	s.holder(t, "bob", 1)
+	s.org = uuid.NewString()
+	s.holder(t, "ann", 1)
+}
+
+// A token that the organisation has no room for does not count for its owner, and one
+// that its session has no room for counts nowhere.
+func testTooManyTokensInOneOrg(t *testing.T, s *suite) {
+	ann := s.holder(t, "ann", MaxOwnedTokens)
+	bob := s.holder(t, "bob", MaxOrgTokens-MaxOwnedTokens)
+	for range MaxOwnedTokens {
+		s.noToken(t, bob[0], sessions.LimitTokensPerOrg, MaxOrgTokens)
+	}
+	s.revoke(t, ann[0].ID, s.listed(t, ann[0].ID)[0].ID)
+	s.token(t, bob[0].ID, "")
+	s.noToken(t, s.active(t, "cid", ""), sessions.LimitTokensPerOrg, MaxOrgTokens)
+
+	s.revoke(t, ann[0].ID)
+	for range MaxOrgTokens {
+		s.noToken(t, bob[0], sessions.LimitTokensPerSession, MaxTokens)
+	}
+	s.holder(t, "bob", MaxTokens-1)
+}
+
+// A token counts until it is revoked, has expired or its session is closed, and is
+// counted out once.
+func testTokenCountEnds(t *testing.T, s *suite) {
+	made := s.holder(t, "ann", MaxOwnedTokens)
+	last := made[len(made)-1]
+	full := func() {
+		t.Helper()
+		s.noToken(t, last, sessions.LimitTokensPerOwner, MaxOwnedTokens)
+	}
+	full()
+	one := s.listed(t, made[0].ID)[0].ID
+	for range 2 {
+		s.revoke(t, made[0].ID, one)
+	}
+	s.token(t, last.ID, "")
+	full()
+
+	for range 2 {
+		_, err := s.Transition(t.Context(), made[0].ID, sessions.CloseAt(s.now, ""))
+		must(t, err)
+	}
+	s.holder(t, "ann", MaxTokens-1) // one of its three was revoked
+	full()
+
+	s.revoke(t, made[1].ID)
+	s.step(t, made[1], sessions.Closed)
+	s.holder(t, "ann", MaxTokens)
+	full()
+
+	s.now = s.now.Add(time.Hour + time.Second)
+	s.holder(t, "ann", MaxOwnedTokens)
+	full()
+}
+
+// However many come at once, no more tokens are issued than may be.
+func testTokenLimitRace(t *testing.T, s *suite) {
+	for _, c := range []struct {
+		limit string
+		most  int
+		owner func(i int) string
+	}{
+		{sessions.LimitTokensPerOwner, MaxOwnedTokens, func(int) string { return "ann" }},
+		{sessions.LimitTokensPerOrg, MaxOrgTokens - MaxOwnedTokens, func(i int) string { return fmt.Sprint("owner ", i) }},
+	} {
+		var in atomic.Int32
+		var wg sync.WaitGroup
+		for i := range 2 * MaxOrgTokens {
+			of := s.active(t, c.owner(i), "")
+			made := sessions.Token{ID: uuid.NewString(), CreatedAt: s.now, ExpiresAt: s.now.Add(time.Hour)}
+			wg.Go(func() {
+				err := s.AddToken(context.Background(), of, made, s.now)
+				var reached *sessions.LimitError
+				switch {
+				case err == nil:
+					in.Add(1)
+				case !errors.As(err, &reached) || reached.Limit != c.limit:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if int(in.Load()) != c.most {
+			t.Errorf("%s: %d got in, want %d", c.limit, in.Load(), c.most)
+		}
+	}
+}
