@@ -31,7 +31,8 @@ type ClusterStatus struct {
 	Reason string
 	// DrainedAt is zero unless it is draining.
 	DrainedAt time.Time
-	// Engines is how many are up, by version; "" = they do not tell.
+	// Engines is how many are up, by version; "" = they do not tell. An address that
+	// answers is one.
 	Engines map[string]int
 	// Sessions is how many run on them. Of a cluster that is an address, none is counted.
 	Sessions int
@@ -51,53 +52,6 @@ type Operator struct {
 // is says whether an actor is that operator.
 func (o Operator) is(a Actor) bool {
 	return a.Known() && a.Org == o.Org && (o.Subject == "" && a.Admin || o.Subject != "" && a.Subject == o.Subject)
-}
-
-const (
-	// reachTimeout is how long a cluster that is an address has to answer whoever
-	// looks at it, reachFor how long its answer is not asked for again.
-	reachTimeout = time.Second
-	reachFor     = 5 * time.Second
-)
-
-// reach remembers which addresses answered. Its zero value is empty.
-type reach struct {
-	mu    sync.Mutex
-	known map[string]*reached
-}
-
-type reached struct {
-	mu  sync.Mutex // held while it is asked
-	at  time.Time
-	err error
-}
-
-func (r *reach) of(cluster string) *reached {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.known == nil {
-		r.known = map[string]*reached{}
-	}
-	if r.known[cluster] == nil {
-		r.known[cluster] = &reached{}
-	}
-	return r.known[cluster]
-}
-
-// probe says whether an address answers, or did some seconds ago.
-func (m *Manager) probe(ctx context.Context, c *Cluster) error {
-	r := m.reach.of(c.Name)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now := m.Now(); r.at.IsZero() || now.Sub(r.at) >= reachFor {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reachTimeout)
-		defer cancel()
-		if r.err = m.Engine.Probe(ctx, c); r.err != nil {
-			m.Logger.Debug("cluster does not answer", zap.String("cluster", c.Name), zap.Error(r.err))
-		}
-		r.at = m.Now()
-	}
-	return r.err
 }
 
 // status says how clusters are, in their order.
@@ -145,10 +99,11 @@ func (m *Manager) look(ctx context.Context, s *ClusterStatus) {
 		}
 		return
 	}
-	if s.State != ClusterActive {
-		return
-	}
-	if err := m.probe(ctx, c); err != nil {
+	version, err := m.probe(ctx, c)
+	switch {
+	case err == nil:
+		s.Engines[version] = 1
+	case s.State == ClusterActive:
 		s.State, s.Reason = ClusterUnreachable, probeReason(err, reachTimeout)
 	}
 }

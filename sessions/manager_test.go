@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type engine struct {
 	prepared []string
 	asked    []string // addresses at which Version was
 	version  string
+	silent   error // the answer to Version, beside answer
 	setup    error // the answer to Prepare
 	hang     bool  // releases have no answer
 }
@@ -52,7 +54,7 @@ func (e *engine) Version(_ context.Context, c *sessions.Cluster) (string, error)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.asked = append(e.asked, c.Address)
-	return e.version, e.answer
+	return e.version, cmp.Or(e.answer, e.silent)
 }
 
 func (e *engine) Prepare(_ context.Context, c *sessions.Cluster, s sessions.Session, spark sessions.SparkID) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
@@ -63,6 +64,9 @@ func (e EngineClient) Version(ctx context.Context, c *Cluster) (string, error) {
 	return askVersion(withToken(ctx, c), c, conn)
 }
 
+// forgetTimeout is how long an engine has to release the session of a question.
+const forgetTimeout = time.Second
+
 // askVersion is the question that every Apache Spark answers. The session id is
 // fresh: a probe must not touch a user's session.
 func askVersion(ctx context.Context, c *Cluster, conn *grpc.ClientConn) (string, error) {
@@ -72,11 +76,16 @@ func askVersion(ctx context.Context, c *Cluster, conn *grpc.ClientConn) (string,
 		SessionId: id, UserContext: user,
 		Analyze: &connect.AnalyzePlanRequest_SparkVersion_{SparkVersion: &connect.AnalyzePlanRequest_SparkVersion{}},
 	})
+	if code := status.Code(err); code == codes.OK || code == codes.DeadlineExceeded || code == codes.Canceled {
+		// Also where the answer is too late: the engine may have made the session.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTimeout)
+		defer cancel()
+		// The engine forgets it by itself in the end, should this fail.
+		_, _ = spark.ReleaseSession(ctx, &connect.ReleaseSessionRequest{SessionId: id, UserContext: user})
+	}
 	if err != nil {
 		return "", probeError(c, err)
 	}
-	// The engine forgets it by itself in the end, should this fail.
-	_, _ = spark.ReleaseSession(ctx, &connect.ReleaseSessionRequest{SessionId: id, UserContext: user})
 	return answer.GetSparkVersion().GetVersion(), nil
 }
 

@@ -42,12 +42,16 @@ type sparkServer struct {
 	mu       sync.Mutex
 	token    string // it must be sent; "" = none
 	version  error  // the answer to SparkVersion
+	slow     bool   // it comes when nobody waits any more
 	asked    []string
 	released []string
 	prepared []string // user, Spark session, what
 }
 
-func (s *sparkServer) AnalyzePlan(_ context.Context, r *connect.AnalyzePlanRequest) (*connect.AnalyzePlanResponse, error) {
+func (s *sparkServer) AnalyzePlan(ctx context.Context, r *connect.AnalyzePlanRequest) (*connect.AnalyzePlanResponse, error) {
+	if s.slow {
+		<-ctx.Done()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, r.GetSessionId())
@@ -154,6 +158,23 @@ func TestProbesUseFreshSessions(t *testing.T) {
 	}
 	if _, ok := sessions.ParseSparkID(server.asked[0]); !ok || server.asked[0] == server.asked[1] {
 		t.Errorf("probed in sessions %v", server.asked)
+	}
+}
+
+// A question that is not answered in time leaves nothing behind either: the engine has
+// made a session for it, or is about to.
+func TestLateVersionIsReleased(t *testing.T) {
+	server := &sparkServer{slow: true}
+	cluster := server.start(t, insecure.NewCredentials())
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if got, err := (sessions.EngineClient{}).Version(ctx, cluster); err == nil || got != "" {
+		t.Errorf("version %q, %v", got, err)
+	}
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	if len(server.released) != 1 || !strings.HasPrefix(server.released[0], "sconce-probe ") {
+		t.Errorf("released %v", server.released)
 	}
 }
 

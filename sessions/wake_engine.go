@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -184,17 +182,8 @@ func (w *Waker) version(ctx context.Context, engine *Cluster) string {
 		w.Logger.Warn("engine does not say which Spark it is", zap.String("cluster", engine.Name), zap.Error(err))
 		return ""
 	}
-	// It is shown to people: no engine writes more there, nor over their terminal.
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return -1
-	}, text[:min(len(text), maxVersion)])
+	return shownVersion(text)
 }
-
-// maxVersion is how long a version may be, in bytes.
-const maxVersion = 64
 
 // KeepForEver is longer than any session: an engine that forgot one would not have
 // it back by that id.

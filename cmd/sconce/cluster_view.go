@@ -75,6 +75,8 @@ func clusterSheet(w io.Writer, c clusterView) error {
 		sheet.row("engines", strings.TrimSuffix(fmt.Sprintf("%d, %s", c.Engines, versions(c.EngineVersions)), ", "))
 		sheet.row("sessions on them", fmt.Sprint(c.Sessions))
 		sheet.row("standing by", fmt.Sprint(c.StandingBy))
+	} else {
+		sheet.row("engine", strings.Join(slices.Sorted(maps.Keys(c.EngineVersions)), ", "))
 	}
 	sheet.row("idle timeout", never(c.IdleTimeout))
 	sheet.row("may be chosen", bounds(c))

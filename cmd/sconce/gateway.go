@@ -166,7 +166,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Clusters: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, UI: clusters.UI, Operations: store.Running, Lost: replayer.LostText, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Clusters: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Version: manager.EngineVersion, UI: clusters.UI, Operations: store.Running, Lost: replayer.LostText, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,9 @@ func TestClusterCalls(t *testing.T) {
 		c.GetIsolation() != sconcev1.Cluster_ISOLATION_UNSPECIFIED || c.GetDrainTime() != nil || strings.Contains(c.String(), "127.0.0.1") {
 		t.Errorf("listed %v", c)
 	}
+	if c := list.GetClusters()[0]; c.GetEngines() != 1 || len(c.GetEngineVersions()) != 1 || c.GetEngineVersions()["4.1.0"] != 1 {
+		t.Errorf("its engine is told as %v", c)
+	}
 	_, denied := a.clusters.DrainCluster(ann, &sconcev1.DrainClusterRequest{Name: "c"})
 	_, none := a.clusters.DrainCluster(ann, &sconcev1.DrainClusterRequest{Name: "none"})
 	wantRefusal(t, "a drain by an admin", denied, codes.PermissionDenied)
@@ -58,7 +61,7 @@ func TestClusterCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen, err := a.DescribeSession(ann, &sconcev1.DescribeSessionRequest{SessionId: string(id)})
-	if err != nil || seen.GetSession().GetDetachedOperations() != 2 {
+	if err != nil || seen.GetSession().GetDetachedOperations() != 2 || seen.GetSession().GetEngineVersion() != "4.1.0" {
 		t.Errorf("described %v, %v", seen, err)
 	}
 	var audited []string

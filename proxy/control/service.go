@@ -65,6 +65,9 @@ type Config struct {
 	// Lost says what a session's engine does not have of what earlier ones had; nil =
 	// nobody knows.
 	Lost func(context.Context, sessions.Session) ([]string, error)
+	// Version says which Spark the engine of an active session is, "" = that is not
+	// known; nil = nobody asks engines that are an address.
+	Version func(context.Context, sessions.Session) string
 	// UI is where the web pages of a session's engine are; nil = nobody knows.
 	UI func(sessions.Session) string
 	// Logger gets the errors that callers are not told; nil = none.
@@ -127,6 +130,9 @@ func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessi
 		seen := message(found)
 		if s.UI != nil {
 			seen.UiUrl = s.UI(found)
+		}
+		if err == nil && s.Version != nil {
+			seen.EngineVersion = s.Version(ctx, found)
 		}
 		if err == nil && s.Lost != nil {
 			seen.Lost, err = s.Lost(ctx, found)

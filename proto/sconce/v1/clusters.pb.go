@@ -195,7 +195,7 @@ type Cluster struct {
 	// When it was drained; not set unless it is DRAINING.
 	DrainTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=drain_time,json=drainTime,proto3" json:"drain_time,omitempty"`
 	// How many engines are up, and how many of each version; "unknown" is one that does
-	// not tell. 0 and empty for an ADDRESS.
+	// not tell. An ADDRESS that answers is one; its version is what it was a minute ago.
 	Engines        int32            `protobuf:"varint,7,opt,name=engines,proto3" json:"engines,omitempty"`
 	EngineVersions map[string]int32 `protobuf:"bytes,8,rep,name=engine_versions,json=engineVersions,proto3" json:"engine_versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// How many sessions run on these engines. 0 for an ADDRESS: they are not counted.

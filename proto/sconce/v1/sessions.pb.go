@@ -129,7 +129,8 @@ type Session struct {
 	LastUseTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	// When it last went idle; not set before the first time.
 	IdleTime *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=idle_time,json=idleTime,proto3" json:"idle_time,omitempty"`
-	// What its engine says it is; empty where that is not known.
+	// What its engine says it is; empty where that is not known. Of an engine that is an
+	// address only DescribeSession tells.
 	EngineVersion string `protobuf:"bytes,20,opt,name=engine_version,json=engineVersion,proto3" json:"engine_version,omitempty"`
 	// The engine's web pages; empty = none, or it is not active. Only DescribeSession tells.
 	UiUrl string `protobuf:"bytes,21,opt,name=ui_url,json=uiUrl,proto3" json:"ui_url,omitempty"`
