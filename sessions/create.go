@@ -64,7 +64,7 @@ func madeOf(s, others string) bool {
 // what the session chose, the session is left failed, with the reason, and the
 // error is a *ClusterError or a *SetupError. ErrNameTaken, ErrNoCluster,
 // *LimitError, *DrainError, *InvalidError; ErrClosed if it was closed meanwhile. Where
-// its engine may not be launched, the session is left closed.
+// its engine may not be launched, the session is left closed, for an hour.
 func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
 	if err != nil {
@@ -163,11 +163,15 @@ func isRefusal(err error) bool {
 	return errors.As(err, &limit) || errors.Is(err, ErrDraining)
 }
 
+// withdrawnKept is how long a session can be seen that was refused when it was made.
+// Whoever tries again and again would fill the lists with them.
+const withdrawnKept = time.Hour
+
 // withdraw closes a new session that may not have an engine, so that its name is free
 // for another try.
 func (m *Manager) withdraw(ctx context.Context, s Session, why error) (Session, error) {
 	closed, err := m.Store.Transition(ctx, s.ID, Transition{
-		From: Pending, Generation: s.Generation, To: Closed, Reason: wakeReason(why), At: m.Now(),
+		From: Pending, Generation: s.Generation, To: Closed, Reason: wakeReason(why), At: m.Now(), Keep: withdrawnKept,
 	})
 	if errors.Is(err, ErrConflict) { // the same request, sent twice at once
 		return m.reread(ctx, s)

@@ -181,6 +181,8 @@ func TestCreatePastTheEngineLimit(t *testing.T) {
 		}
 		m := newManagerOn(t, cs)
 		m.memory.LimitEngines(1, 0)
+		kept := &keptStore{Store: m.Store}
+		m.Store = kept
 		first := m.create(t, ann, "one")
 		var reached *sessions.LimitError
 		two := sessions.CreateRequest{Name: "two", RequestID: "request-2"}
@@ -188,9 +190,12 @@ func TestCreatePastTheEngineLimit(t *testing.T) {
 		if !errors.As(err, &reached) || reached.Limit != sessions.LimitEnginesPerOwner || s.State != sessions.Closed || s.Reason != "the limit engines_per_owner (1) is reached" {
 			t.Errorf("made %+v, %v", s, err)
 		}
+		if kept.last.To != sessions.Closed || kept.last.Keep != time.Hour {
+			t.Errorf("it is kept for %s", kept.last.Keep)
+		}
 		m.create(t, bob, "two") // whose limit is his own
-		if _, err := m.Close(t.Context(), ann, first.ID); err != nil {
-			t.Fatal(err)
+		if _, err := m.Close(t.Context(), ann, first.ID); err != nil || kept.last.Keep != 0 {
+			t.Fatalf("closed for %s, %v", kept.last.Keep, err)
 		}
 		if _, err := m.memory.LeaveEngine(t.Context(), sessions.EngineKey("session:"+string(first.ID)), first.ID, 1); err != nil {
 			t.Fatal(err)
@@ -199,4 +204,15 @@ func TestCreatePastTheEngineLimit(t *testing.T) {
 			t.Errorf("made %+v, %v", s, err)
 		}
 	})
+}
+
+// keptStore notes the last transition.
+type keptStore struct {
+	sessions.Store
+	last sessions.Transition
+}
+
+func (s *keptStore) Transition(ctx context.Context, id sessions.ID, t sessions.Transition) (sessions.Session, error) {
+	s.last = t
+	return s.Store.Transition(ctx, id, t)
 }

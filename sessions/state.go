@@ -61,6 +61,9 @@ type Transition struct {
 	// running, by the registry's clock less Skew; 0 = that does not matter. Where it
 	// was used: ErrConflict.
 	Unused, Skew time.Duration
+	// Keep is how long the record stays after a close where that is shorter than the
+	// registry keeps others; 0 = as long as others.
+	Keep time.Duration
 }
 
 // CloseAt is the transition that closes a session, whatever its state.

@@ -66,6 +66,30 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// A close may keep its session for less than others, and never for more.
+func TestExpiryOfAClose(t *testing.T) {
+	server := miniredis.RunT(t)
+	s := open(t, redisstore.Config{Addresses: []string{server.Addr()}})
+	for asked, want := range map[time.Duration]time.Duration{time.Hour: time.Hour, 0: keep, 2 * keep: keep} {
+		made := create(t, s, newSession(t, time.Now(), ""), "")
+		spark := sessions.SparkID(uuid.NewString())
+		if err := s.Bind(t.Context(), made.ID, spark); err != nil {
+			t.Fatal(err)
+		}
+		step := sessions.CloseAt(time.Now(), "")
+		step.Keep = asked
+		if _, err := s.Transition(t.Context(), made.ID, step); err != nil {
+			t.Fatal(err)
+		}
+		record := "sconce:s:{" + string(made.ID) + "}"
+		for key, left := range map[string]time.Duration{record: want, record + ":bound": want, "sconce:b:{" + string(spark) + "}": bindings} {
+			if got := server.TTL(key); got != left {
+				t.Errorf("asked for %s: %s expires in %s, want %s", asked, key, got, left)
+			}
+		}
+	}
+}
+
 // Closing again does not keep anything for longer, and what is bound too late
 // goes when the rest does.
 func TestExpiryIsNotPutOff(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -35,7 +36,7 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	}
 	got, err := transition.Run(ctx, s.rdb, keys,
 		string(id), string(t.From), t.Generation, string(t.To), t.Reason, t.At.UnixMilli(),
-		s.keep.Milliseconds(), s.keys.changes(), engine, t.Unused.Milliseconds(), t.Skew.Milliseconds(), operationsKept.Milliseconds(), rand.Text()[:stepName]).Slice()
+		s.kept(t).Milliseconds(), s.keys.changes(), engine, t.Unused.Milliseconds(), t.Skew.Milliseconds(), operationsKept.Milliseconds(), rand.Text()[:stepName]).Slice()
 	if err != nil {
 		return sessions.Session{}, unavailable(err)
 	}
@@ -43,11 +44,19 @@ func (s *Store) Transition(ctx context.Context, id sessions.ID, t sessions.Trans
 	if err != nil || t.To != sessions.Closed {
 		return now, err
 	}
-	s.awaitCopy(ctx, now)
+	s.awaitCopy(ctx, now, s.kept(t))
 	if err := s.afterClose(ctx, now); err != nil {
 		return now, fmt.Errorf("session %s is closed, but not tidied up: %w", id, err)
 	}
 	return now, nil
+}
+
+// kept is how long the record of a session stays that t closes.
+func (s *Store) kept(t sessions.Transition) time.Duration {
+	if t.Keep > 0 && t.Keep < s.keep {
+		return t.Keep
+	}
+	return s.keep
 }
 
 // outcome reads what the transition script returned.
@@ -77,11 +86,11 @@ func outcome(id sessions.ID, got []any) (sessions.Session, error) {
 // open the session again. Where none has it in time the session is closed all the
 // same, and the log says what a failover could do. Nodes of a Cluster that have no
 // replicas fail over to nobody.
-func (s *Store) awaitCopy(ctx context.Context, closed sessions.Session) {
+func (s *Store) awaitCopy(ctx context.Context, closed sessions.Session, kept time.Duration) {
 	if s.copied == 0 {
 		return
 	}
-	n, alone, err := s.copies(ctx, s.keys.session(closed.ID))
+	n, alone, err := s.copies(ctx, s.keys.session(closed.ID), kept)
 	if _, clustered := s.rdb.(*redis.ClusterClient); err == nil && (n > 0 || alone && clustered) {
 		return
 	}
@@ -92,7 +101,7 @@ func (s *Store) awaitCopy(ctx context.Context, closed sessions.Session) {
 // copies is how many replicas have what was written to the node of a key; alone says
 // that it has none. WAIT is about what its own connection wrote, hence the expiry,
 // which the script has set.
-func (s *Store) copies(ctx context.Context, key string) (n int64, alone bool, err error) {
+func (s *Store) copies(ctx context.Context, key string, kept time.Duration) (n int64, alone bool, err error) {
 	var node interface {
 		Do(ctx context.Context, args ...any) *redis.Cmd
 		Pipeline() redis.Pipeliner
@@ -112,7 +121,7 @@ func (s *Store) copies(ctx context.Context, key string) (n int64, alone bool, er
 		}
 	}
 	p := node.Pipeline()
-	p.PExpire(ctx, key, s.keep)
+	p.PExpire(ctx, key, kept)
 	copies := p.Do(ctx, "WAIT", 1, s.copied.Milliseconds())
 	if _, err := p.Exec(ctx); err != nil {
 		return 0, false, err

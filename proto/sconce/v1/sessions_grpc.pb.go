@@ -53,7 +53,8 @@ type SessionServiceClient interface {
 	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after
 	// which the session is left in state FAILED, with the reason; the name is free
 	// again once it is closed. Where LIMIT_REACHED names a limit of engines, the session
-	// was made and is closed again, and its request id is used up.
+	// was made and is closed again, and is forgotten after an hour; the same request may
+	// be sent again.
 	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(ctx context.Context, in *DescribeSessionRequest, opts ...grpc.CallOption) (*DescribeSessionResponse, error)
@@ -179,7 +180,8 @@ type SessionServiceServer interface {
 	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after
 	// which the session is left in state FAILED, with the reason; the name is free
 	// again once it is closed. Where LIMIT_REACHED names a limit of engines, the session
-	// was made and is closed again, and its request id is used up.
+	// was made and is closed again, and is forgotten after an hour; the same request may
+	// be sent again.
 	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(context.Context, *DescribeSessionRequest) (*DescribeSessionResponse, error)
