@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"go.uber.org/zap"
 )
 
 // ListClusters returns how all clusters are, by name.
@@ -24,13 +26,14 @@ func (m *Manager) ListClusters(ctx context.Context, a Actor) (list []ClusterStat
 
 // DescribeCluster returns how one cluster is. ErrNoCluster.
 func (m *Manager) DescribeCluster(ctx context.Context, a Actor, name string) (ClusterStatus, error) {
-	return m.onCluster(ctx, a, ActionDescribeCluster, name, func(*Cluster) error { return nil })
+	return m.onCluster(ctx, a, ActionDescribeCluster, name, "", func(*Cluster) error { return nil })
 }
 
 // DrainCluster has a cluster take nothing new. A cluster that is draining stays as it
-// is. ErrNoCluster, *InvalidError.
+// is. Where that is done and how the cluster is cannot be read, the state is all that
+// is told. ErrNoCluster, *InvalidError.
 func (m *Manager) DrainCluster(ctx context.Context, a Actor, name, reason string) (ClusterStatus, error) {
-	return m.onCluster(ctx, a, ActionDrainCluster, name, func(c *Cluster) error {
+	return m.onCluster(ctx, a, ActionDrainCluster, name, ClusterDraining, func(c *Cluster) error {
 		if err := validDrainReason(reason); err != nil {
 			return err
 		}
@@ -38,14 +41,15 @@ func (m *Manager) DrainCluster(ctx context.Context, a Actor, name, reason string
 	})
 }
 
-// ResumeCluster ends a drain. A cluster that is not draining stays as it is.
-// ErrNoCluster.
+// ResumeCluster ends a drain, and tells of it as DrainCluster does. A cluster that is
+// not draining stays as it is. ErrNoCluster.
 func (m *Manager) ResumeCluster(ctx context.Context, a Actor, name string) (ClusterStatus, error) {
-	return m.onCluster(ctx, a, ActionResumeCluster, name, func(c *Cluster) error { return m.Waker.Store.Resume(ctx, c.Name) })
+	return m.onCluster(ctx, a, ActionResumeCluster, name, ClusterActive, func(c *Cluster) error { return m.Waker.Store.Resume(ctx, c.Name) })
 }
 
-// onCluster does something with a cluster and returns how it is then.
-func (m *Manager) onCluster(ctx context.Context, a Actor, action Action, name string, do func(*Cluster) error) (s ClusterStatus, err error) {
+// onCluster does something with a cluster and returns how it is then. made is the state
+// that it certainly has by that, "" = it changes nothing.
+func (m *Manager) onCluster(ctx context.Context, a Actor, action Action, name string, made ClusterState, do func(*Cluster) error) (s ClusterStatus, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, action, "")
 	if err != nil {
 		return ClusterStatus{}, err
@@ -60,6 +64,10 @@ func (m *Manager) onCluster(ctx context.Context, a Actor, action Action, name st
 		return ClusterStatus{}, err
 	}
 	list, err := m.status(ctx, c)
+	if err != nil && made != "" {
+		m.Logger.Warn("cluster is "+string(made)+" now, and how it is cannot be read", zap.String("cluster", c.Name), zap.Error(err))
+		return ClusterStatus{Cluster: c, State: made}, nil
+	}
 	if err != nil {
 		return ClusterStatus{}, err
 	}

@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -220,6 +221,43 @@ func TestDrainsAreNotKnown(t *testing.T) {
 	_, list := m.ListClusters(t.Context(), ann)
 	if !errors.Is(create, sessions.ErrUnavailable) || !errors.Is(list, sessions.ErrUnavailable) {
 		t.Errorf("created: %v, listed: %v", create, list)
+	}
+}
+
+// blindStore does not say which engines are up.
+type blindStore struct{ sessions.WakeStore }
+
+func (blindStore) Engines(context.Context) ([]sessions.EngineRecord, error) {
+	return nil, sessions.ErrUnavailable
+}
+
+// A drain and a resume that are done are told so, whatever comes after.
+func TestDrainIsToldThoughNothingElseIs(t *testing.T) {
+	m, _ := clustersTest(t)
+	op, seeing := sessions.Actor{Subject: "op", Org: "acme"}, m.Waker.Store
+	m.Waker.Store = blindStore{seeing}
+	s, err := m.DrainCluster(t.Context(), op, "a", "new disks")
+	if err != nil || s.State != sessions.ClusterDraining || s.Cluster == nil || s.Cluster.Name != "a" {
+		t.Errorf("drained: %+v, %v", s, err)
+	}
+	if drains, err := seeing.Draining(t.Context()); err != nil || drains["a"].Reason != "new disks" {
+		t.Errorf("draining: %v, %v", drains, err)
+	}
+	if s, err = m.ResumeCluster(t.Context(), op, "a"); err != nil || s.State != sessions.ClusterActive {
+		t.Errorf("resumed: %+v, %v", s, err)
+	}
+	if drains, err := seeing.Draining(t.Context()); err != nil || len(drains) != 0 {
+		t.Errorf("draining: %v, %v", drains, err)
+	}
+	if _, err := m.DescribeCluster(t.Context(), op, "a"); !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("described: %v", err)
+	}
+	m.memory.Fail(sessions.ErrUnavailable)
+	if _, err := m.DrainCluster(t.Context(), op, "a", ""); !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("a drain that was not done: %v", err)
+	}
+	if n := m.log.FilterMessage("audit").FilterField(zap.String("outcome", "done")).FilterField(zap.String("cluster", "a")).Len(); n != 2 {
+		t.Errorf("%d audit lines say done, want 2", n)
 	}
 }
 
