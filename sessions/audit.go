@@ -48,10 +48,12 @@ type AuditEntry struct {
 	At         time.Time
 	Actor, Org string
 	Admin      bool
+	Via        string // Actor.Via: by which API key or outside issuer; "" = a control token
 	Action     Action
 	Session    ID     // "" = none, or not known
 	Cluster    string // "" = none, or not known
 	TokenIDs   string // of the tokens that were issued or revoked, a space between
+	KeyID      string // of the API key that was made or is to be revoked; "" = none
 	Source     string // address of the caller; "" = not known
 	Outcome    string // done, denied or failed
 	Reason     string // "" where it is done
@@ -86,8 +88,8 @@ func (e *entryOfAudit) end(err error) {
 	}
 	if e.trail != nil {
 		e.trail.Add(AuditEntry{
-			At: e.now(), Actor: e.actor.Subject, Org: e.actor.Org, Admin: e.actor.Admin, Action: e.action, Session: e.session,
-			Cluster: e.cluster, TokenIDs: e.token, Source: e.actor.Source, Outcome: outcome, Reason: reason, RequestID: e.actor.RequestID,
+			At: e.now(), Actor: e.actor.Subject, Org: e.actor.Org, Admin: e.actor.Admin, Via: e.actor.Via,
+			Action: e.action, Session: e.session, Cluster: e.cluster, TokenIDs: e.token, KeyID: e.key, Source: e.actor.Source, Outcome: outcome, Reason: reason, RequestID: e.actor.RequestID,
 		})
 	}
 	fields := []zap.Field{

@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -187,7 +188,8 @@ func TestKeyAudit(t *testing.T) {
 			t.Errorf("line %d holds the key", i)
 		}
 		e := kept.entries[i]
-		if got := fmt.Sprint(e.Actor, " ", e.Action, " ", e.Outcome); !strings.HasPrefix(want[i], got) || e.At.IsZero() {
+		or := func(text string) string { return cmp.Or(text, "<nil>") }
+		if got := fmt.Sprint(e.Actor, " ", e.Action, " ", e.Outcome, " ", or(e.KeyID), " ", or(e.Via)); got != want[i] || e.At.IsZero() || strings.Contains(fmt.Sprint(e), key) {
 			t.Errorf("entry %d: %s at %s, want %s", i, got, e.At, want[i])
 		}
 	}

@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,47 @@ import (
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions"
 )
+
+// What is done by an API key is said to be, in the log and in the trail, by the key's
+// id; the key itself is in neither.
+func TestAuditNamesTheKey(t *testing.T) {
+	a := start(t)
+	made, err := a.keys.CreateKey(a.as(t, "root", "acme", true), &sconcev1.CreateKeyRequest{Subject: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := bearer(t, made.GetSecret())
+	session, err := a.CreateSession(key, &sconcev1.CreateSessionRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.IssueSessionToken(key, &sconcev1.IssueSessionTokenRequest{SessionId: session.GetSession().GetId()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.DescribeSession(key, &sconcev1.DescribeSessionRequest{SessionId: "s-00000000000000000000000000"}); err == nil {
+		t.Error("a session that never was is described")
+	}
+	via := "key:" + made.GetKey().GetKeyId()
+	want := []string{"root key.create done", "ann session.create done " + via, "ann token.issue done " + via, "ann session.describe denied " + via}
+	lines := a.log.FilterMessage("audit").All()
+	if len(lines) != len(want) || len(a.trail.entries) != len(want) {
+		t.Fatalf("%d lines, %d entries, want %d of both", len(lines), len(a.trail.entries), len(want))
+	}
+	for i, e := range a.trail.entries {
+		f := lines[i].ContextMap()
+		logged, _ := f["via"].(string)
+		for _, got := range []string{
+			fmt.Sprint(e.Actor, " ", e.Action, " ", e.Outcome, " ", e.Via), fmt.Sprint(f["actor"], " ", f["action"], " ", f["outcome"], " ", logged),
+		} {
+			if strings.TrimSpace(got) != want[i] {
+				t.Errorf("%d: %s, want %s", i, got, want[i])
+			}
+		}
+		if strings.Contains(fmt.Sprint(e, f), made.GetSecret()) {
+			t.Errorf("%d holds the key", i)
+		}
+	}
+}
 
 // principals believe our own tokens and those of an outside issuer, whose keys
 // come a moment after they are asked for.

@@ -28,8 +28,8 @@ func auditFields(e sessions.AuditEntry) []any {
 		admin = "true"
 	}
 	for _, f := range [][2]string{
-		{"actor", e.Actor}, {"org", e.Org}, {"admin", admin}, {"action", string(e.Action)}, {"session", string(e.Session)},
-		{"cluster", e.Cluster}, {"tokens", e.TokenIDs}, {"source", e.Source}, {"outcome", e.Outcome}, {"reason", e.Reason}, {"request", e.RequestID},
+		{"actor", e.Actor}, {"org", e.Org}, {"admin", admin}, {"via", e.Via}, {"action", string(e.Action)}, {"session", string(e.Session)},
+		{"cluster", e.Cluster}, {"tokens", e.TokenIDs}, {"key", e.KeyID}, {"source", e.Source}, {"outcome", e.Outcome}, {"reason", e.Reason}, {"request", e.RequestID},
 	} {
 		if f[1] != "" {
 			fields = append(fields, f[0], f[1])

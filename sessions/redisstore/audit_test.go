@@ -25,7 +25,7 @@ func TestAudit(t *testing.T) {
 	defer rdb.Close()
 	at := time.UnixMilli(1_700_000_000_123)
 	whole := sessions.AuditEntry{
-		At: at, Actor: "ann", Org: "acme", Admin: true, Action: sessions.ActionClose, Session: "s-1", TokenIDs: "a b",
+		At: at, Actor: "ann", Org: "acme", Admin: true, Via: "key:k-1", Action: sessions.ActionClose, Session: "s-1", TokenIDs: "a b", KeyID: "k-2",
 		Source: "192.0.2.7:5000", Outcome: "failed", Reason: "why", RequestID: "r",
 	}
 	if err := s.AppendAudit(t.Context(), []sessions.AuditEntry{whole, {At: at, Actor: "bob", Outcome: "done"}}); err != nil {
@@ -35,7 +35,7 @@ func TestAudit(t *testing.T) {
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%v, %v", got, err)
 	}
-	want := "action=session.close actor=ann admin=true org=acme outcome=failed reason=why request=r session=s-1 source=192.0.2.7:5000 time=1700000000123 tokens=a b"
+	want := "action=session.close actor=ann admin=true key=k-2 org=acme outcome=failed reason=why request=r session=s-1 source=192.0.2.7:5000 time=1700000000123 tokens=a b via=key:k-1"
 	if text := sorted(got[0].Values); text != want {
 		t.Errorf("first: %s\nwant   %s", text, want)
 	}
