@@ -131,7 +131,7 @@ func testTokenLimitRace(t *testing.T, s *suite) {
 			of := s.active(t, c.owner(i), "")
 			made := sessions.Token{ID: uuid.NewString(), CreatedAt: s.now, ExpiresAt: s.now.Add(time.Hour)}
 			wg.Go(func() {
-				err := s.AddToken(context.Background(), of, made, s.now)
+				err := s.AddToken(context.Background(), of, made, made.CreatedAt)
 				var reached *sessions.LimitError
 				switch {
 				case err == nil:
