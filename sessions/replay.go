@@ -98,7 +98,7 @@ func (r *Replayer) all(ctx context.Context, cluster *Cluster, conn *grpc.ClientC
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			p := &replay{
-				journal: r.Journal, session: s, spark: spark, alive: map[string]bool{},
+				journal: r.Journal, session: s, spark: spark, alive: map[string]bool{}, shared: cluster.Isolation == IsolateNone,
 				engine: sparkCaller{conn: conn, user: s.Owner, spark: spark},
 			}
 			err := r.Engine.Prepare(ctx, cluster, s, spark)
@@ -177,6 +177,7 @@ type replay struct {
 	spark   SparkID
 	engine  sparkCaller
 	alive   map[string]bool // temporary views by name: made by this replay, or lost
+	shared  bool            // the engine may outlive a replay that was not recorded
 	done    SparkReplayed
 }
 
@@ -227,7 +228,7 @@ func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error 
 	}
 	err := p.do(ctx, e)
 	switch {
-	case err == nil:
+	case err == nil, sealed.Committed && p.hasIt(e, err):
 		p.took(e)
 		return nil
 	case ctx.Err() != nil:
@@ -244,6 +245,26 @@ func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error 
 	}
 	p.lose(e, sealed.Seq, why, true)
 	return nil
+}
+
+// hasIt says whether an engine refuses an act because an earlier replay, which could
+// not be recorded, has done it there. What an engine once took, and does not take after
+// all that was before it, it can only have by that. Of global views that is not so:
+// another session may have made one of that name.
+func (p *replay) hasIt(e *Entry, err error) bool {
+	gap := slices.ContainsFunc(p.done.Lost, func(l Loss) bool { return l.Notable })
+	if !p.shared || err == nil || gap || strings.HasPrefix(e.Makes, globalViews) {
+		return false
+	}
+	said := reason(err)
+	return slices.ContainsFunc(alreadyThere, func(text string) bool { return strings.Contains(said, text) })
+}
+
+// alreadyThere is what engines say of what is there: Apache Spark's error conditions,
+// which clients of Spark rely on, and Sail's sentence.
+var alreadyThere = []string{
+	"[TEMP_TABLE_OR_VIEW_ALREADY_EXISTS]", "[ROUTINE_ALREADY_EXISTS]", "[VARIABLE_ALREADY_EXISTS]",
+	"Temporary View already exists",
 }
 
 // took notes an act that the engine did. What it made anew is no longer lost.

@@ -275,6 +275,54 @@ func TestReplayOfWhatWasMadeAgain(t *testing.T) {
 	}
 }
 
+// A replay that could not be recorded is done once more. On a shared engine that is
+// still there, and has what was made, nothing is called lost; what was never known to
+// be done, and what others may have made, is.
+func TestReplayTwiceOnOneEngine(t *testing.T) {
+	for said, has := range map[string]bool{
+		"[TEMP_TABLE_OR_VIEW_ALREADY_EXISTS] Cannot create the temporary view `v`": true,
+		"[ROUTINE_ALREADY_EXISTS] Cannot create the function `v`":                  true,
+		"[VARIABLE_ALREADY_EXISTS] Cannot create the variable `v`":                 true,
+		"Temporary View already exists: v":                                         true,
+		"[TABLE_OR_VIEW_NOT_FOUND] `v`":                                            false,
+	} {
+		for _, c := range []struct {
+			name      string
+			isolation sessions.Isolation
+			makes     string
+			settle    string
+			before    string // what came of an act before it: lost, notably lost, or nothing
+			want      bool
+		}{
+			{"made by the replay before", sessions.IsolateNone, "v", "commit", "", has},
+			{"on an engine of its own", sessions.IsolateSession, "v", "commit", "", false},
+			{"of all sessions", sessions.IsolateNone, "global_temp.v", "commit", "", false},
+			{"not known to be done", sessions.IsolateNone, "v", "", "", false},
+			{"after a loss", sessions.IsolateNone, "v", "commit", "notably lost", false},
+			{"after a loss that changes nothing", sessions.IsolateNone, "v", "commit", "lost", has},
+		} {
+			r, engine := newJournalRig(t), newFakeSpark(t)
+			engine.refuse, engine.with = "make it", status.Error(codes.Internal, said)
+			if c.before != "" {
+				r.begin(t, &sessions.Entry{Method: "ExecutePlan", What: "before", Lost: c.before, Notable: c.before != "lost"}, "commit")
+			}
+			r.begin(t, makes(statement("view", "make it"), c.makes), c.settle)
+			r.begin(t, needs(statement("view", "alter"), c.makes), "commit")
+			cluster := engine.cluster()
+			cluster.Isolation = c.isolation
+			done, err := r.replayer().Replay(t.Context(), cluster, r.session)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := done[r.spark]
+			kept := !slices.ContainsFunc(got.Lost, func(l sessions.Loss) bool { return l.What == "view" })
+			if kept != c.want || c.want && (got.Entries != 2 || !slices.Contains(engine.told, "alter")) {
+				t.Errorf("%s, %q: %+v, the engine was told %q", c.name, said, got, engine.told)
+			}
+		}
+	}
+}
+
 // An engine that goes away meanwhile has not lost anything: the replay failed.
 func TestReplayWithoutEngine(t *testing.T) {
 	r, engine := newJournalRig(t), newFakeSpark(t)
