@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -183,8 +184,11 @@ const (
 	// mostGoroutines is the same for goroutines: the engine has some for each call, and
 	// the port one for each connection.
 	mostGoroutines = 1000
-	sieges         = 5
 )
+
+// sieges is how many slices a test takes at least: 5 are enough to judge the medians by,
+// and to read a 99th percentile it takes some hundred.
+var sieges = flag.Int("siege.slices", 5, "slices of 50 ms, in turn with and without an attack or a tenant at her limits")
 
 func newSiege(t *testing.T, at attack, quotas proxy.Quotas) *siege {
 	t.Helper()
@@ -276,14 +280,15 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 			s.call(s.Credentials(s.alice, "alice"), spark1, "alice") // binds her Spark session: the registry is left alone then
 			goroutines, held := runtime.NumGoroutine(), heap()
 			var idle, attacked proxytest.Pace
+			var quiet, beside waits
 			most, grown := 0, 0
 			slowed := func() bool { return !raced && attacked.Median()*mostSlower < idle.Median() }
 			// Slices are added until the medians say what they have to, or never will.
-			for n := 0; n < sieges || n < 6*sieges && slowed(); n++ {
-				idle.Take(s.work)
+			for n := 0; n < *sieges || n < 6**sieges && slowed(); n++ {
+				idle.Take(func() { quiet.add(s.work) })
 				end := s.begin()
 				attacked.Take(func() {
-					s.work()
+					beside.add(s.work)
 					most = max(most, runtime.NumGoroutine()-goroutines)
 				})
 				end(false)
@@ -292,7 +297,8 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 			s.work()
 			grown = heap() - held
 			end(true)
-			t.Logf("%d calls in place of %d, %d KiB, %d goroutines, %d calls at once", attacked.Median(), idle.Median(), grown>>10, most, s.peak.Load())
+			t.Logf("%d calls in place of %d, %d KiB, %d goroutines, %d calls at once; his wait is %v in place of %v",
+				attacked.Median(), idle.Median(), grown>>10, most, s.peak.Load(), beside, quiet)
 			if slowed() {
 				t.Errorf("the other tenant did %v calls in place of %v", attacked, idle)
 			}
@@ -311,6 +317,27 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 			s.settle("bytes", held+16<<20, heap)
 		})
 	}
+}
+
+// waits is how long each of some calls took.
+type waits []time.Duration
+
+func (w *waits) add(call func()) {
+	begun := time.Now()
+	call()
+	*w = append(*w, time.Since(begun))
+}
+
+// String is the median and the 99th percentile.
+func (w waits) String() string {
+	if len(w) == 0 {
+		return "-"
+	}
+	sorted := slices.Sorted(slices.Values(w))
+	at := func(hundredth int) time.Duration {
+		return sorted[len(sorted)*hundredth/100].Round(10 * time.Microsecond)
+	}
+	return fmt.Sprintf("%v, p99 %v", at(50), at(99))
 }
 
 // settle waits until there are no more of it than most.

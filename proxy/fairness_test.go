@@ -16,7 +16,7 @@ import (
 // Whoever is at a limit, and past it, is told so by its name; and another tenant does
 // at least half of what he does without her.
 func TestTenantAtHerLimitsMovesNoOther(t *testing.T) {
-	const least, most = 5, 40
+	least, most := *sieges, 8**sieges
 	for _, at := range limitsReached() {
 		t.Run(at.name, func(t *testing.T) {
 			s := newSiege(t, at.attack, at.quotas)
@@ -24,21 +24,22 @@ func TestTenantAtHerLimitsMovesNoOther(t *testing.T) {
 			s.work()
 			held := heap()
 			var idle, busy proxytest.Pace
+			var quiet, beside waits
 			grown := 0
 			// Slices are added until the medians say what they have to, or never will.
 			for n := 0; n < least || n < most && busy.Median()*2 < idle.Median(); n++ {
-				idle.Take(s.work)
+				idle.Take(func() { quiet.add(s.work) })
 				end := s.begin()
 				s.past(at, s.hers)
 				if !at.large { // what she was free to send at once is not what she may go on with
 					s.settle("calls at the engine", 1, func() int { return int(s.live.Load()) })
 				}
-				busy.Take(s.work)
+				busy.Take(func() { beside.add(s.work) })
 				grown = max(grown, heap()-held)
 				end(true)
 				s.settle("calls at the engine", 0, func() int { return int(s.live.Load()) })
 			}
-			t.Logf("%v calls beside her, %v without; %d KiB, %d calls at once", busy, idle, grown>>10, s.peak.Load())
+			t.Logf("%d calls beside her, %d without; %d KiB, %d calls at once; his wait is %v in place of %v", busy.Median(), idle.Median(), grown>>10, s.peak.Load(), beside, quiet)
 			if busy.Median()*2 < idle.Median() {
 				t.Errorf("beside a tenant at her limit another does %d calls in place of %d", busy.Median(), idle.Median())
 			}
