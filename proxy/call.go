@@ -74,8 +74,10 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 		return ended, false
 	}
 	c.to = a
-	a.route.StreamOpened()
-	if !c.method.Idles {
+	if c.method.Idles {
+		a.route.LookOpened()
+	} else {
+		a.route.StreamOpened()
 		a.route.Use()
 	}
 	a.note(c.router.uses, c.began)
@@ -167,7 +169,11 @@ func (c *call) Done(st relay.Stats) {
 	c.to.engine.release()
 	c.settle(st)
 	r := c.router
-	c.to.route.StreamEnded()
+	if c.method.Idles {
+		c.to.route.LookEnded()
+	} else {
+		c.to.route.StreamEnded()
+	}
 	r.tally.finish(c.method.number, st)
 	level := r.logAt
 	if st.Err != nil {

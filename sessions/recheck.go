@@ -114,7 +114,7 @@ func (r *Resolver) inUse() []ID {
 	now := r.elapsed()
 	ids := make([]ID, 0, min(len(r.known), r.MaxRecheck))
 	for id, e := range r.known {
-		if e.used.Swap(false) || e.live.busy() {
+		if e.used.Swap(false) || e.live.streams.Load() > 0 || e.live.busy() {
 			e.lastUsed = now
 		}
 		if now-e.lastUsed > r.Grace {

@@ -95,7 +95,8 @@ func sparkRoutes(carried map[SparkID]Carried) map[SparkID]*SparkRoute {
 // live is what all routes of one session on this replica share.
 type live struct {
 	streams    atomic.Int64
-	touched    atomic.Bool // used since the registry was last told
+	looks      atomic.Int64 // of streams, those that are no use of the session
+	touched    atomic.Bool  // used since the registry was last told
 	operations operations
 
 	mu    sync.Mutex // held by add
@@ -150,6 +151,18 @@ func (r *Route) Bound(id SparkID) bool {
 // re-checked until they ended, so that they hear of its close even if the push
 // message was lost.
 func (r *Route) StreamOpened() { r.live.streams.Add(1) }
+
+// LookOpened and LookEnded are StreamOpened and StreamEnded for a stream that is no use
+// of the session: one that only asks of what was before, or ends it.
+func (r *Route) LookOpened() {
+	r.live.streams.Add(1)
+	r.live.looks.Add(1)
+}
+
+func (r *Route) LookEnded() {
+	r.live.looks.Add(-1)
+	r.live.streams.Add(-1)
+}
 
 // Use notes that the session is in use: by a stream that is more than a look at
 // what was before. The registry hears of it within some seconds.

@@ -96,8 +96,12 @@ func (o *operations) news(now time.Time) (running, over []string) {
 	return running, over
 }
 
-// busy says that a stream is open, or a client may come back for an operation.
-func (l *live) busy() bool { return l.streams.Load() > 0 || l.operations.count() > 0 }
+// busy says that a stream is open which is more than a look, or a client may come back for an operation.
+func (l *live) busy() bool { return l.used() || l.operations.count() > 0 }
+
+// used says that a stream is open which is a use of the session. A look that begins or
+// ends meanwhile may be taken for one.
+func (l *live) used() bool { return l.streams.Load() > l.looks.Load() }
 
 // keepTouching tells the registry every TouchEvery which sessions are in use, and
 // a last time at the end of ctx. What could not be told is told by the next round.
@@ -141,11 +145,12 @@ func (r *Resolver) uses() []Use {
 	var uses []Use
 	for id, e := range r.known {
 		touched := e.live.touched.Swap(false)
-		if !touched && e.live.streams.Load() == 0 && e.live.operations.quiet() {
+		used := touched || e.live.used()
+		if !used && e.live.operations.quiet() {
 			continue
 		}
 		running, over := e.live.operations.news(now)
-		if touched || e.live.streams.Load() > 0 || len(running)+len(over) > 0 {
+		if used || len(running)+len(over) > 0 {
 			uses = append(uses, Use{ID: id, Running: running, Over: over})
 		}
 	}

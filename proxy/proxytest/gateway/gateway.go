@@ -56,6 +56,9 @@ type Config struct {
 	More []string
 	// Grace is sessions.ResolverConfig's; 0 = its default.
 	Grace time.Duration
+	// Uses and TouchEvery are sessions.ResolverConfig's; nil and 0 = nobody, 5 s.
+	Uses       sessions.UseStore
+	TouchEvery time.Duration
 	// ConnectTimeout is proxy.EngineDialer's; 0 = its default.
 	ConnectTimeout time.Duration
 	// Limits are the relay's, on both sides.
@@ -192,7 +195,7 @@ func (g *Gateway) wire(cfg Config) {
 	g.Store, err = redisstore.New(g.registry)
 	g.must(err)
 	live := proxy.NewLive()
-	resolver, err := sessions.NewResolver(sessions.ResolverConfig{Directory: g.Store, Clusters: clusters, OnEnd: live.End, Grace: cfg.Grace, ReadTimeout: max(500*time.Millisecond, g.registry.Timeout)})
+	resolver, err := sessions.NewResolver(sessions.ResolverConfig{Directory: g.Store, Clusters: clusters, OnEnd: live.End, Grace: cfg.Grace, Uses: cfg.Uses, TouchEvery: cfg.TouchEvery, ReadTimeout: max(500*time.Millisecond, g.registry.Timeout)})
 	g.must(err)
 	verifier := proxy.TokenVerifier(g.Keys.Verifier)
 	if cfg.Verifier != nil {
