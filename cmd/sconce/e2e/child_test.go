@@ -65,6 +65,7 @@ func startChild(dir, name string, stop syscall.Signal, cmd *exec.Cmd) (*child, e
 
 func (c *child) wait() {
 	_ = c.cmd.Wait() // how it ended is in ProcessState
+	c.search()
 	close(c.done)
 }
 
