@@ -250,3 +250,21 @@ func (s *signers) use() (token string, done func()) {
 		}
 	}
 }
+
+// Towards clients it is TLS 1.2 or newer.
+func TestOldTLSIsRefused(t *testing.T) {
+	certs := proxytest.NewCerts(t, "localhost")
+	g := gateway.Start(t, gateway.Config{Certificates: &proxy.CertificatesConfig{Cert: certs.CertFile, Key: certs.KeyFile}})
+	for version, want := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		conf := certs.Client.Clone()
+		conf.MinVersion, conf.MaxVersion = tls.VersionTLS10, version
+		dialer := tls.Dialer{Config: conf}
+		conn, err := dialer.DialContext(t.Context(), "tcp", g.Addr())
+		if err == nil {
+			conn.Close()
+		}
+		if (err == nil) != want {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+	}
+}

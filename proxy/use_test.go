@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
 	"github.com/sconce-dev/sconce/sessions"
@@ -108,5 +111,58 @@ func TestWhatIsAUse(t *testing.T) {
 			ended = true
 		case <-hears.uses:
 		}
+	}
+}
+
+// A token that expires lets nobody in, and cuts nothing that it let in.
+func TestExpiryCutsNoRunningQuery(t *testing.T) {
+	g := gateway.Start(t, gateway.Config{})
+	id := g.Session("alice", sessions.Active)
+	// It is taken for 30 s longer than it says.
+	exp := time.Now().Add(2*time.Second - 30*time.Second).Unix()
+	token := g.Keys.Sign(g.Keys.Header(), proxytest.Change(g.Keys.Claims(string(id), "alice"), "exp", exp, "iat", exp-3600, "nbf", exp-3600))
+	ctx, cancel := context.WithTimeout(t.Context(), proxytest.Patience)
+	defer cancel()
+	ctx = proxytest.With(ctx, "authorization", "Bearer "+token, "x-session-id", string(id))
+	began, on := make(chan struct{}), make(chan struct{})
+	g.Spark.Script("ExecutePlan", func(x *proxytest.Exchange) error {
+		x.Drain()
+		if err := x.Send(proxytest.Text(1, "before")); err != nil {
+			return err
+		}
+		close(began)
+		select {
+		case <-on:
+		case <-x.Context().Done():
+			return x.Context().Err()
+		}
+		return x.Send(proxytest.Text(1, "after"))
+	})
+	c := proxytest.NewCaller(t, g.Dial)
+	var rows [][]byte
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		rows, err = c.Collect(ctx, proxytest.SparkService+"ExecutePlan", aliceRequest)
+		ended <- err
+	}()
+	select {
+	case <-began:
+	case err := <-ended:
+		t.Fatalf("it does not begin: %v", err)
+	}
+	for ctx.Err() == nil {
+		_, err := c.Unary(ctx, analyze, aliceRequest)
+		if status.Code(err) == codes.Unauthenticated {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	close(on)
+	if err := <-ended; err != nil || len(rows) != 2 {
+		t.Errorf("%d messages, %v", len(rows), err)
 	}
 }
