@@ -209,12 +209,25 @@ func reasonOf(err error) string {
 	if s.Message() == "unexpected EOF" {
 		return cutInMessage
 	}
-	for _, lost := range []string{"operation not found", "task context not found", "INVALID_HANDLE.OPERATION_NOT_FOUND"} {
-		if strings.Contains(s.Message(), lost) {
-			return engineLostIt
-		}
+	if strings.Contains(s.Message(), "INVALID_HANDLE.OPERATION_NOT_FOUND") {
+		return engineLostIt
+	}
+	if reason := engineReason(s.Message()); reason != "" {
+		return reason
 	}
 	return s.Code().String() + " without a reason"
+}
+
+// engineReason names what only an engine says of an operation, to whichever client;
+// "" = none of that.
+func engineReason(text string) string {
+	switch {
+	case strings.Contains(text, "operation not found"), strings.Contains(text, "task context not found"):
+		return engineLostIt
+	case strings.Contains(text, "[SPARK_CONNECT_ILLEGAL_STATE.EXECUTION_STATE_OPERATION_ORPHANED]"):
+		return sparkOrphaned
+	}
+	return ""
 }
 
 // cutInMessage is what grpc-go makes of any status that comes in the middle of a
@@ -223,6 +236,11 @@ const cutInMessage = "the end of a connection in the middle of a message"
 
 // engineLostIt is Sail's answer for an operation that is over.
 const engineLostIt = "the engine's own: operation not found"
+
+// sparkOrphaned is Apache Spark's answer to a ReattachExecute that comes between the
+// ExecutePlan and the start of its thread. It gives the operation up then, and no client
+// tries that again: docs/design/0003-refusals.md has why Sconce does not either.
+const sparkOrphaned = "Spark's own: operation orphaned before it began"
 
 // dialTLS is a client's own connection.
 func dialTLS(address string, way grpc.DialOption, agent string) (*grpc.ClientConn, error) {

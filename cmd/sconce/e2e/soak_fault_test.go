@@ -16,24 +16,36 @@ import (
 type faultKind struct {
 	name string
 	do   func(s *soak, t *testing.T)
-	// drawn and sail are the reasons that a query may end with, on each engine. What
-	// is UNAVAILABLE is tried again, and so is never among them.
-	drawn, sail []string
+	// may are the reasons that a query may end with, on each engine. What is
+	// UNAVAILABLE is tried again, and so is never among them.
+	may map[string][]string
 }
+
+// Engines, as in faultKind.may.
+const (
+	onDrawn = "drawn"
+	onSail  = "Sail"
+	onSpark = "Spark"
+)
 
 // noticed is how long after a fault a client on a busy machine may still write to a
 // connection that is gone. After that the fault is no excuse any more.
 const noticed = 10 * time.Second
 
+// tornOff are the ends of queries whose clients lose their streams and come back by
+// ReattachExecute: to Sail when the operation may be over, to Apache Spark when it may
+// not have begun.
+var tornOff = map[string][]string{onSail: {engineLostIt}, onSpark: {sparkOrphaned}}
+
 var faultKinds = []faultKind{
 	{name: "Redis hung", do: (*soak).redisHangs},
 	{name: "Redis killed, started again", do: (*soak).redisDies},
-	{name: "an engine killed", do: (*soak).engineDies, sail: []string{"ENGINE_LOST", "ENGINE_NOT_REACHED", "SESSION_START_FAILED", engineLostIt, cutInMessage}},
-	{name: "connections of an engine cut", do: (*soak).engineCut, drawn: []string{"ENGINE_LOST", "ENGINE_NOT_REACHED", cutInMessage}},
+	{name: "an engine killed", do: (*soak).engineDies, may: map[string][]string{onSail: {"ENGINE_LOST", "ENGINE_NOT_REACHED", "SESSION_START_FAILED", engineLostIt, cutInMessage}}},
+	{name: "connections of an engine cut", do: (*soak).engineCut, may: map[string][]string{onDrawn: {"ENGINE_LOST", "ENGINE_NOT_REACHED", cutInMessage}}},
 	{name: "a replica ended by SIGTERM", do: (*soak).replicaEnds},
-	{name: "a replica ended by SIGKILL", do: (*soak).replicaDies, sail: []string{engineLostIt}},
-	{name: "a replica paused", do: (*soak).replicaPauses, sail: []string{engineLostIt}},
-	{name: "connections of all clients cut", do: (*soak).clientsCut, sail: []string{engineLostIt}},
+	{name: "a replica ended by SIGKILL", do: (*soak).replicaDies, may: tornOff},
+	{name: "a replica paused", do: (*soak).replicaPauses, may: tornOff},
+	{name: "connections of all clients cut", do: (*soak).clientsCut, may: tornOff},
 }
 
 // faultLog knows what was wrong when.
@@ -62,24 +74,20 @@ func (l *faultLog) end(f *fault) {
 }
 
 // allows says whether a fault since begun explains the reason.
-func (l *faultLog) allows(begun time.Time, sail bool, reason string) bool {
+func (l *faultLog) allows(begun time.Time, on, reason string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.list, func(f *fault) bool {
 		if !f.over.IsZero() && f.over.Add(noticed).Before(begun) {
 			return false
 		}
-		may := f.drawn
-		if sail {
-			may = f.sail
-		}
-		return slices.Contains(may, reason)
+		return slices.Contains(f.may[on], reason)
 	})
 }
 
 // cutSince says whether clients may have been cut off since then.
 func (l *faultLog) cutSince(begun time.Time) bool {
-	return l.allows(begun, true, engineLostIt)
+	return l.allows(begun, onSail, engineLostIt)
 }
 
 // counts are the faults there were, by name.
@@ -187,3 +195,32 @@ func (s *soak) replicaPauses(t *testing.T) {
 }
 
 func (s *soak) clientsCut(*testing.T) { s.balancer.sever() }
+
+// TestSoakExcuses: what Apache Spark says of an operation that it gave up before it began
+// passes for a query that may have lost its stream, and nothing else of Spark's does.
+func TestSoakExcuses(t *testing.T) {
+	const orphaned = "(org.apache.spark.SparkIllegalStateException) [SPARK_CONNECT_ILLEGAL_STATE.EXECUTION_STATE_OPERATION_ORPHANED] Spark Connect encountered an illegal state condition."
+	at := time.Now()
+	for _, tc := range []struct {
+		name, fault, on, said string
+		begun                 time.Time
+		want                  bool
+	}{
+		{name: "paused while it ran", fault: "a replica paused", on: onSpark, said: orphaned, begun: at.Add(-time.Minute), want: true},
+		{name: "killed just before", fault: "a replica ended by SIGKILL", on: onSpark, said: orphaned, begun: at.Add(noticed / 2), want: true},
+		{name: "paused long before", fault: "a replica paused", on: onSpark, said: orphaned, begun: at.Add(2 * noticed)},
+		{name: "a fault that tears no stream off", fault: "Redis hung", on: onSpark, said: orphaned, begun: at},
+		{name: "another engine", fault: "a replica paused", on: onSail, said: orphaned, begun: at},
+		{name: "another state of Spark's", fault: "a replica paused", on: onSpark, said: "[SPARK_CONNECT_ILLEGAL_STATE.SESSION_MANAGEMENT_SESSION_ALREADY_CLOSED]", begun: at},
+		{name: "Spark lost it", fault: "a replica paused", on: onSpark, said: "operation not found", begun: at},
+		{name: "the plan names it", fault: "a replica paused", on: onSpark, said: "[PARSE_SYNTAX_ERROR] near EXECUTION_STATE_OPERATION_ORPHANED", begun: at},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.name == tc.fault })
+			l := faultLog{list: []*fault{{faultKind: &faultKinds[i], begun: at.Add(-time.Second), over: at}}}
+			if got := l.allows(tc.begun, tc.on, engineReason(tc.said)); got != tc.want {
+				t.Errorf("it is excused: %v, want %v", got, tc.want)
+			}
+		})
+	}
+}

@@ -62,6 +62,14 @@ func (s *soak) people(t *testing.T) {
 
 func (c *soaker) sail() bool { return c.cluster != "drawn" }
 
+// on is the engine, as in faultKind.may.
+func (c *soaker) on() string {
+	if c.sail() {
+		return onSail
+	}
+	return onDrawn
+}
+
 func (c *soaker) sessionID() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,7 +153,7 @@ func (c *soaker) open(ctx context.Context) {
 	c.patient = &patient{
 		caller: &caller{conn: c.conn}, spark: newUUID(), owner: c.owner,
 		retried: func() { c.counts.retried.Add(1) },
-		broke:   func(begun time.Time) bool { return c.faults.allows(begun, c.sail(), cutInMessage) },
+		broke:   func(begun time.Time) bool { return c.faults.allows(begun, c.on(), cutInMessage) },
 	}
 	api, begun := sconcev1.NewSessionServiceClient(c.conn), time.Now()
 	request := &sconcev1.CreateSessionRequest{Cluster: c.cluster, RequestId: newUUID()}
