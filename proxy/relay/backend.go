@@ -189,12 +189,20 @@ func (b *Backend) staying() (n int) {
 // takes: b.mu is held.
 func (c *backendConn) takes() bool { return c.up && !c.leaving && c.live < c.room }
 
+// without takes one stream off it. An idle connection has no owner, who may be gone:
+// it would keep all that his connection held in memory. b.mu is held.
+func (c *backendConn) without() {
+	if c.live--; c.live == 0 {
+		c.owner = nil
+	}
+}
+
 // retire takes a connection that accepts no more streams out of the choice.
 func (b *Backend) retire(bc *backendConn, t *turn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	bc.leaving = true
-	if bc.live--; bc.live == 0 {
+	if bc.without(); bc.live == 0 {
 		t.spent = append(t.spent, bc)
 	}
 }
@@ -207,7 +215,7 @@ func (b *Backend) release(c *conn, t *turn) {
 		return
 	}
 	b.mu.Lock()
-	bc.live--
+	bc.without()
 	spent := bc.leaving && bc.live == 0
 	more := len(b.waiting) > 0
 	b.mu.Unlock()

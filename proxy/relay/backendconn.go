@@ -22,7 +22,7 @@ type backendConn struct {
 	leaving bool        // no new streams: GOAWAY came, or the ids are used up
 	live    int         // streams on it, or about to be
 	room    int         // how many it takes
-	owner   *clientConn // whose streams are on it, if they are all one client's
+	owner   *clientConn // whose streams are on it, if they are all one client's; nil without any
 }
 
 func newBackendConn(b *Backend, nc net.Conn) *backendConn {
