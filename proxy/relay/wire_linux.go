@@ -90,7 +90,9 @@ func (w *socketWire) write(bufs [][]byte) (int, error) {
 	for len(bufs) > 0 {
 		k := min(len(bufs), maxIovec)
 		want := w.gather(bufs[:k])
-		if err := w.raw.Write(w.onWrite); err != nil {
+		err := w.raw.Write(w.onWrite)
+		clear(w.iov) // else what was written long ago stays in memory by it
+		if err != nil {
 			return total, err
 		}
 		total += w.wrote
