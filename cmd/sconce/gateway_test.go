@@ -142,10 +142,9 @@ func (s *served) command(args ...string) string {
 	return out.String()
 }
 
-// open starts an ExecutePlan through the port that runs until gate is closed.
-func (s *served) open(gate <-chan struct{}) *proxytest.CallerStream {
+// credentials are the header fields of the owner of a new session, as pairs.
+func (s *served) credentials() []string {
 	s.t.Helper()
-	s.spark.Script("ExecutePlan", proxytest.Drip(10, gate))
 	s.command("token", "control", "--config", s.file, "--subject", "ada", "--org", "physics")
 	s.command("session", "create", "--name", "lake")
 	var token struct {
@@ -156,11 +155,17 @@ func (s *served) open(gate <-chan struct{}) *proxytest.CallerStream {
 		s.t.Fatal(err)
 	}
 	_, session, _ := strings.Cut(token.ConnectionString, ";x-session-id=")
+	return []string{"authorization", "Bearer " + token.Token, "x-session-id", session}
+}
+
+// open starts an ExecutePlan through the port that runs until gate is closed.
+func (s *served) open(gate <-chan struct{}) *proxytest.CallerStream {
+	s.t.Helper()
+	s.spark.Script("ExecutePlan", proxytest.Drip(10, gate))
 	caller := proxytest.NewCaller(s.t, func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
 	})
-	ctx := proxytest.With(s.t.Context(), "authorization", "Bearer "+token.Token, "x-session-id", session)
-	stream, err := caller.Stream(ctx, proxytest.SparkService+"ExecutePlan")
+	stream, err := caller.Stream(proxytest.With(s.t.Context(), s.credentials()...), proxytest.SparkService+"ExecutePlan")
 	if err != nil {
 		s.t.Fatal(err)
 	}
