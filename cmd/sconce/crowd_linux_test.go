@@ -1,9 +1,8 @@
-//go:build !race
-
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 	"syscall"
@@ -39,7 +38,7 @@ func TestCrowdOfIdleConnections(t *testing.T) {
 			before := crowded.resident()
 			crowd := gather(t, crowded, secure, creds, room(t))
 			var with, without proxytest.Pace
-			slowed := func() bool { return 2*with.Median() < without.Median() }
+			slowed := func() bool { return !raced && 2*with.Median() < without.Median() }
 			for n := 0; n < crowdRounds || n < 6*crowdRounds && slowed(); n++ {
 				without.Take(func() { visit(t, alone, secure, creds) })
 				with.Take(func() { visit(t, crowded, secure, creds) })
@@ -49,15 +48,19 @@ func TestCrowdOfIdleConnections(t *testing.T) {
 			}
 			each := func() int { return (crowded.resident() - before) / len(crowd.conns) }
 			t.Logf("%d connections of %d bytes each; %d visits, %d without them", len(crowd.conns), each(), with.Median(), without.Median())
-			await(t, func() bool { return each() <= crowdEach }, "a gateway that gives back what it does not need")
+			await(t, func() bool { return raced || each() <= crowdEach }, "a gateway that gives back what it does not need")
 			crowd.leave(t)
 		})
 	}
 }
 
-// room is how many connections there are descriptors for, here and in the gateway.
+// room is how many connections there are descriptors for, here and in the gateway. Where
+// no number is judged some hundreds do.
 func room(t *testing.T) int {
 	t.Helper()
+	if raced {
+		return crowdSize / 20
+	}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -100,6 +103,7 @@ func gather(t *testing.T, p *process, secure bool, creds []string, n int) *crowd
 			t.Fatal(err)
 		}
 		c.conns = append(c.conns, conn)
+		forgetful(t, conn)
 		f := proxytest.NewFoe(conn, true)
 		id := f.Open(proxytest.Call(proxytest.SparkService+"Config", creds...), false)
 		f.Data(id, true, question)
@@ -116,6 +120,18 @@ func gather(t *testing.T, p *process, secure bool, creds []string, n int) *crowd
 		}
 	}
 	return c
+}
+
+// forgetful has the system keep nothing of a connection once it is closed: thousands would
+// use up the port numbers for a minute.
+func forgetful(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // listen reads until the connection ends.

@@ -1,5 +1,3 @@
-//go:build !race
-
 package main
 
 import (
@@ -15,10 +13,11 @@ import (
 	"testing"
 
 	"github.com/sconce-dev/sconce/proxy/proxytest"
+	"github.com/sconce-dev/sconce/sessions/launch"
 )
 
 // process is one more replica of a gateway, as a process of its own: what it holds in
-// memory is its own, and not the test's. Under the race detector that says nothing.
+// memory is its own, and not the test's.
 type process struct {
 	t     *testing.T
 	cmd   *exec.Cmd
@@ -32,22 +31,25 @@ func (s *served) process(env ...string) *process {
 	s.t.Helper()
 	p := &process{t: s.t, addr: freeAddress(s.t), certs: proxytest.NewCerts(s.t)}
 	admin := freeAddress(s.t)
-	p.cmd = exec.Command("sconce", "serve", "--config", s.file,
+	p.cmd = exec.CommandContext(s.t.Context(), "sconce", "serve", "--config", s.file,
 		"--set", "listen="+p.addr, "--set", "admin.listen="+admin, "--set", "log.level=warn",
 		"--set", "tls.cert="+p.certs.CertFile, "--set", "tls.key="+p.certs.KeyFile,
 		"--set", "limits.connections_per_ip=0",
 		"--set", "limits.token_requests=0", "--set", "limits.session_requests=0", "--set", "limits.owner_requests=0")
 	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.SysProcAttr = launch.OwnGroup() // it ends with the test, even one that is killed
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	p.cmd.WaitDelay = proxytest.Patience
 	log := &lockedBuffer{}
 	p.cmd.Stderr = log
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
-		for range 2 {
-			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		_ = p.cmd.Wait() // the test is over, and so is what p.cmd may do
+		if code := p.cmd.ProcessState.ExitCode(); code != exitDone {
+			s.t.Errorf("a replica ended with %v", p.cmd.ProcessState) // a race is told so, too
 		}
-		_ = p.cmd.Wait()
 		if s.t.Failed() {
 			s.t.Logf("%s: %v\n%s", p.addr, p.cmd.ProcessState, log)
 		}
@@ -86,6 +88,14 @@ func (p *process) caller(secure bool) *proxytest.Caller {
 // resident is how much of its memory is in RAM, and peak the most that ever was, in bytes.
 func (p *process) resident() int { return p.memory("VmRSS") }
 func (p *process) peak() int     { return p.memory("VmHWM") }
+
+// fits ends the test if the process ever took more than that, before the machine suffers.
+func (p *process) fits(most int) {
+	p.t.Helper()
+	if took := p.peak(); took > most && !raced {
+		p.t.Fatalf("the gateway took %d MiB, and may take %d", took>>20, most>>20)
+	}
+}
 
 func (p *process) memory(key string) int {
 	p.t.Helper()
