@@ -237,6 +237,56 @@ def asleep(job, spark, began, moves, stands, tables, more):
     return {"right": right, "before": before, "after": after, "began": began, "anew": anew, "seconds": seconds}
 
 
+def lost_sail(job):
+    return lost(job, streams=False)
+
+
+def lost_spark(job):
+    return lost(job, streams=True)
+
+
+def lost(job, streams):
+    """A view over files that cannot be read after the wake, and a streaming query: what is lost is said once,
+    and the same SparkSession goes on.
+    """
+    spark = job.session()
+    path = os.path.join(job.scratch, "rows")
+    spark.range(3).write.parquet(path)
+    spark.read.parquet(path).createOrReplaceTempView("e2e_lost")
+    spark.range(5).createOrReplaceTempView("e2e_kept")
+    if streams:
+        query = spark.readStream.format("rate").load().writeStream.format("noop").queryName("e2e_stream").start()
+        if not query.isActive:
+            return {"right": False, "stream": "it did not start"}
+    seen = {"before": rows(spark.sql("SELECT count(*) FROM e2e_lost")), "said": []}
+    for name in os.listdir(path):
+        with open(os.path.join(path, name), "w") as file:
+            file.write("these are no rows")
+    meanwhile(job, "ready", "asleep")
+    signal.alarm(150)
+    for _ in range(3):
+        try:
+            seen["kept"] = rows(spark.sql("SELECT count(*) FROM e2e_kept"))
+        except Exception as error:
+            seen["said"].append(str(error))
+    try:
+        seen["gone"] = rows(spark.sql("SELECT count(*) FROM e2e_lost"))
+    except Exception as error:
+        seen["missing"] = "e2e_lost" in str(error)
+    told = seen["said"]
+    seen["right"] = (
+        seen["before"] == [["3"]]
+        and seen.get("kept") == [["5"]]
+        and seen.get("missing", False)
+        and len(told) == 1
+        and "not all of its state could be brought back" in told[0]
+        and "e2e_lost" in told[0]
+        and "e2e_kept" not in told[0]
+        and ("a streaming query" in told[0]) == streams
+    )
+    return seen
+
+
 def soak(job):
     """Small queries and downloads until the test says stop; errors are told, wrong answers end it."""
     session = job.session()
