@@ -68,26 +68,38 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
+// releaseTries is how often an engine is told of a close that does not hear of it, or
+// the registry asked which Spark sessions it is about: after 1, 2, 4, 8, 16 and 32 s.
+const releaseTries = 7
+
 // releaseLater releases s after ReleaseDelay or at the end of ctx, and gives up
 // at the end of rest.
 func (m *Manager) releaseLater(ctx, rest context.Context, s Session, slots chan struct{}) {
-	delay := time.NewTimer(m.ReleaseDelay)
-	defer delay.Stop()
-	select {
-	case <-delay.C:
-	case <-ctx.Done():
+	wait := m.ReleaseDelay
+	for n, again := 0, time.Second; ; n, again = n+1, 2*again {
+		_ = pause(ctx, wait)
+		err := m.releaseIn(rest, s, slots)
+		if err == nil {
+			break
+		}
+		if n+1 == releaseTries || ctx.Err() != nil {
+			m.Logger.Warn("engine was not told of a close: it keeps the session until its own time is over",
+				zap.String("session", string(s.ID)), zap.String("cluster", s.Cluster), zap.Error(err))
+			break
+		}
+		wait = again
 	}
+	failpoint.Hit("close.released")
+	m.Waker.depart(s)
+}
+
+func (m *Manager) releaseIn(rest context.Context, s Session, slots chan struct{}) error {
 	select {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()
 	case <-rest.Done(): // release finds it so
 	}
-	if err := m.release(rest, s); err != nil {
-		m.Logger.Warn("engine was not told of a close: it keeps the session until its own time is over",
-			zap.String("session", string(s.ID)), zap.String("cluster", s.Cluster), zap.Error(err))
-	}
-	failpoint.Hit("close.released")
-	m.Waker.depart(s)
+	return m.release(rest, s)
 }
 
 func (m *Manager) release(ctx context.Context, s Session) error {

@@ -140,8 +140,10 @@ func TestCloseDespiteItsEngine(t *testing.T) {
 		stop := m.run(t)
 		s, _ := m.used(t, "a")
 		m.close(t, s)
-		time.Sleep(4*time.Second - time.Nanosecond)
+		time.Sleep(4 * time.Second)
 		m.wantReleases(t, 1)
+		time.Sleep(75*time.Second - time.Nanosecond) // it is tried seven times
+		m.wantReleases(t, 7)
 		m.wantUntold(t, 0)
 		time.Sleep(time.Nanosecond)
 		m.wantUntold(t, 1)
@@ -151,6 +153,42 @@ func TestCloseDespiteItsEngine(t *testing.T) {
 		}
 		_ = stop()
 	})
+}
+
+// An engine hears of a close also where it, or the registry, was away when it was to.
+func TestEngineHearsOfACloseLater(t *testing.T) {
+	for name, away := range map[string]func(m *managerTest, is bool){
+		"the engine": func(m *managerTest, is bool) {
+			m.engine.mu.Lock()
+			defer m.engine.mu.Unlock()
+			m.engine.hang = is
+		},
+		"the registry": func(m *managerTest, is bool) {
+			var err error
+			if is {
+				err = sessions.ErrUnavailable
+			}
+			m.memory.Fail(err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				stop := m.run(t)
+				s, spark := m.used(t, "a")
+				m.close(t, s)
+				away(m, true)
+				time.Sleep(20 * time.Second)
+				away(m, false)
+				time.Sleep(20 * time.Second)
+				m.wantUntold(t, 0)
+				if want := []string{"c ann " + string(spark)}; !slices.Equal(m.engine.released, want) {
+					t.Errorf("released %v, want %v", m.engine.released, want)
+				}
+				_ = stop()
+			})
+		})
+	}
 }
 
 func TestEndOfRunReleasesWhatWaits(t *testing.T) {
