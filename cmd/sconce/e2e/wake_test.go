@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -117,14 +118,14 @@ func within(t *testing.T, limit time.Duration, what string, done func() bool) {
 // that it had made, on another engine, by way of another replica.
 func TestWake(t *testing.T) {
 	w := needs(t)
-	config, _ := own(t, w)
+	config, dir := own(t, w)
 	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
 	for _, tc := range []struct{ cluster, wake string }{
-		{"own-sail-session", "wake_sail"}, {"own-sail-shared", "wake_sail"}, {"own-spark-session", "wake_spark"},
+		{"own-sail-session", "wake_sail"}, {"own-sail-shared", "wake_sail"}, {"own-spark-session", "wake_spark"}, {"own-spark-shared", "wake_spark"},
 	} {
 		for _, p := range []python{py40, newest} {
 			t.Run(tc.cluster+"/"+p.name, func(t *testing.T) {
-				through(t, w, one.sleepy(t, tc.cluster, "--catalog", "lake"), two, func(url, scratch string) line {
+				through(t, w, dir, one.sleepy(t, tc.cluster, "--catalog", "lake"), two, func(url, scratch string) line {
 					order := job{URL: url, Other: url, Cases: []string{tc.wake}, Scratch: scratch}
 					return p.run(t, w, order, 6*time.Minute)[tc.wake]
 				})
@@ -134,7 +135,7 @@ func TestWake(t *testing.T) {
 	store := trustStore(t, w)
 	for _, cluster := range []string{"own-sail-session", "own-spark-session"} {
 		t.Run(cluster+"/JVM", func(t *testing.T) {
-			through(t, w, one.sleepy(t, cluster), two, func(url, scratch string) line {
+			through(t, w, dir, one.sleepy(t, cluster), two, func(url, scratch string) line {
 				return runJVMWith(t, w, store, url, 6*time.Minute, "-Dwake="+scratch)["wake"]
 			})
 		})
@@ -146,7 +147,7 @@ func TestWake(t *testing.T) {
 // rest, and `sconce session describe` keeps saying it.
 func TestWhatIsLostIsSaidOnce(t *testing.T) {
 	w := needs(t)
-	config, _ := own(t, w)
+	config, dir := own(t, w)
 	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
 	for _, tc := range []struct {
 		cluster, lost string
@@ -158,7 +159,7 @@ func TestWhatIsLostIsSaidOnce(t *testing.T) {
 	} {
 		t.Run(tc.cluster+"/"+tc.p.name, func(t *testing.T) {
 			s := one.sleepy(t, tc.cluster)
-			through(t, w, s, two, func(url, scratch string) line {
+			through(t, w, dir, s, two, func(url, scratch string) line {
 				return tc.p.run(t, w, job{URL: url, Cases: []string{tc.lost}, Scratch: scratch}, 6*time.Minute)[tc.lost]
 			})
 			var seen struct{ Lost []string }
@@ -172,7 +173,7 @@ func TestWhatIsLostIsSaidOnce(t *testing.T) {
 
 // through runs a client that says in its folder when it is ready. Then its session
 // falls asleep, its connection is cut, and it goes on by way of another replica.
-func through(t *testing.T, w *world, s *session, other *gateway, run func(url, scratch string) line) {
+func through(t *testing.T, w *world, dir string, s *session, other *gateway, run func(url, scratch string) line) {
 	t.Helper()
 	balancer, err := newLink(s.gate.host())
 	if err != nil {
@@ -181,11 +182,13 @@ func through(t *testing.T, w *world, s *session, other *gateway, run func(url, s
 	defer balancer.close()
 	scratch := t.TempDir()
 	first := engineOf(t, w.redisAddress, s)
+	pid := pidAt(t, dir, first)
 	go func() {
 		if !appears(t.Context(), filepath.Join(scratch, "ready"), 2*time.Minute) {
 			return
 		}
 		s.fallsAsleep(t, first)
+		within(t, 30*time.Second, "its engine's process is gone", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
 		balancer.turn(other.host())
 		balancer.sever()
 		_ = os.WriteFile(filepath.Join(scratch, "asleep"), nil, 0o600)
@@ -206,7 +209,7 @@ func TestManyWakeOnce(t *testing.T) {
 	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
 	s := one.sleepy(t, "own-sail-session")
 	s.fallsAsleep(t, engineOf(t, w.redisAddress, s))
-	launched := one.count(t, "engine is up") + two.count(t, "engine is up")
+	launched := one.launches(t) + two.launches(t)
 	var wg sync.WaitGroup
 	for _, g := range []*gateway{one, two} {
 		here := *s
@@ -223,19 +226,25 @@ func TestManyWakeOnce(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if n := one.count(t, "engine is up") + two.count(t, "engine is up") - launched; n != 1 {
+	if n := one.launches(t) + two.launches(t) - launched; n != 1 {
 		t.Errorf("%d launches", n)
 	}
 }
 
-// count is how often the gateway's log says something.
-func (g *gateway) count(t *testing.T, what string) int {
+// launches is how many engines the gateway began to start.
+func (g *gateway) launches(t *testing.T) int {
+	t.Helper()
+	return strings.Count(g.said(t), `"stage":"starting the engine"`)
+}
+
+// said is the gateway's log.
+func (g *gateway) said(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(g.dir, g.name+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Count(string(text), `"msg":"`+what+`"`)
+	return string(text)
 }
 
 // TestBusyIsNotIdle: neither while a query runs, nor while a client may come back
@@ -282,22 +291,27 @@ func TestEngineDies(t *testing.T) {
 	w := needs(t)
 	config, dir := own(t, w)
 	one := w.gate.replica(t, config)
-	s := one.sleepy(t, "own-sail-session")
-	caller := s.caller(t)
-	query := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		_, err := caller.call(ctx, "ExecutePlan", request(newUUID(), "ada").query("SELECT 1"))
-		return err
-	}
-	if err := query(); err != nil {
-		t.Fatal(err)
-	}
-	address := engineOf(t, w.redisAddress, s)
-	killEngine(t, dir, address)
-	within(t, 5*time.Second, "the session has failed", func() bool { return s.state(t) == "failed" })
-	if err := query(); err != nil {
-		t.Errorf("the next query: %v", err)
+	for _, cluster := range []string{"own-sail-session", "own-spark-session"} {
+		t.Run(cluster, func(t *testing.T) {
+			s := one.sleepy(t, cluster)
+			caller, spark := s.caller(t), newUUID()
+			do := func(r wire) []byte {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				got, err := caller.call(ctx, "ExecutePlan", r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return got
+			}
+			do(request(spark, "ada").command("CREATE TEMPORARY VIEW e2e_told AS SELECT 'it was told' AS s"))
+			killEngine(t, dir, engineOf(t, w.redisAddress, s))
+			within(t, 5*time.Second, "the session has failed", func() bool { return s.state(t) == "failed" })
+			if got := do(request(spark, "ada").query("SELECT s FROM e2e_told")); !bytes.Contains(got, []byte("it was told")) {
+				t.Errorf("after the wake the view has %d bytes of something else", len(got))
+			}
+		})
 	}
 }
 
@@ -319,6 +333,13 @@ func TestCannotStart(t *testing.T) {
 // killEngine kills the engine at that address, whose state is below dir.
 func killEngine(t *testing.T, dir, address string) {
 	t.Helper()
+	if err := syscall.Kill(pidAt(t, dir, address), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pidAt(t *testing.T, dir, address string) int {
+	t.Helper()
 	records, err := filepath.Glob(filepath.Join(dir, "engines", "*", "*", "engine.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -336,10 +357,8 @@ func killEngine(t *testing.T, dir, address string) {
 		if err := json.Unmarshal(text, &engine); err != nil || engine.PID <= 1 {
 			t.Fatalf("%v: %s", err, text)
 		}
-		if err := syscall.Kill(engine.PID, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		return
+		return engine.PID
 	}
 	t.Fatalf("no record of an engine at %s", address)
+	return 0
 }
