@@ -202,14 +202,26 @@ func kindOf(key string) string {
 	return kind
 }
 
+// heapAlloc is what a profile in words says of the heap. It is read before the profile
+// is made, which leaves some MiB of garbage, and more the longer the process has run.
+var heapAlloc = regexp.MustCompile(`(?m)^# HeapAlloc = (\d+)$`)
+
 // measure collects garbage and reads the process's own figures.
 func measure(admin string) (p process, err error) {
+	var text string
 	for range 2 { // what a finalizer frees, goes with the second
-		if _, err = fetchPage(admin + "/debug/pprof/heap?gc=1"); err != nil {
+		if text, err = fetchPage(admin + "/debug/pprof/heap?gc=1&debug=1"); err != nil {
 			return p, err
 		}
 	}
-	text, err := fetchPage(admin + "/metrics")
+	found := heapAlloc.FindStringSubmatch(text)
+	if found == nil {
+		return p, errors.New("the profile of the heap does not say HeapAlloc")
+	}
+	if p.heap, err = strconv.Atoi(found[1]); err != nil {
+		return p, err
+	}
+	text, err = fetchPage(admin + "/metrics")
 	if err != nil {
 		return p, err
 	}
@@ -217,7 +229,7 @@ func measure(admin string) (p process, err error) {
 		name, value, _ := strings.Cut(lines.Text(), " ")
 		base, _, _ := strings.Cut(name, "{")
 		into := map[string]*int{
-			"go_goroutines": &p.goroutines, "process_open_fds": &p.descriptors, "go_memstats_heap_alloc_bytes": &p.heap,
+			"go_goroutines": &p.goroutines, "process_open_fds": &p.descriptors,
 			"process_resident_memory_bytes": &p.resident, "sconce_connections_open": &p.connections,
 			"sconce_streams_open": &p.streams, "sconce_streams_held": &p.streams,
 		}[base]
