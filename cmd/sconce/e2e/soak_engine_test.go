@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -28,7 +29,8 @@ type drawn struct {
 
 // drawnOp is an operation that was not released.
 type drawnOp struct {
-	spark       string    // the Spark session that began it
+	spark       string    // the Spark session that began it,
+	begun       time.Time // and when
 	batches     int       // negative = one, and then nothing until it is interrupted
 	once        sync.Once // closes
 	interrupted chan struct{}
@@ -72,7 +74,7 @@ func (d *drawn) execute(x *proxytest.Exchange) error {
 		return err
 	}
 	sql := string(at(req, 3, 1, 10, 1))
-	op := &drawnOp{spark: string(at(req, 1)), batches: -1, interrupted: make(chan struct{})}
+	op := &drawnOp{spark: string(at(req, 1)), begun: time.Now(), batches: -1, interrupted: make(chan struct{})}
 	if n, err := strconv.Atoi(sql); err == nil {
 		op.batches = n
 	}
@@ -209,12 +211,28 @@ func (d *drawn) artifacts(x *proxytest.Exchange) error {
 	return x.Send(wire(nil).text(2, spark).text(3, drawnServer).message(1, wire(nil).text(1, name).varint(2, 1)))
 }
 
+// forgets waits until nothing is left: Sconce tells an engine of a close 2 s later.
+func (d *drawn) forgets(t *testing.T) {
+	t.Helper()
+	begun := time.Now()
+	err := d.left()
+	for ; err != nil && time.Since(begun) < 30*time.Second; err = d.left() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("the engine was without operations %v after all was settled", time.Since(begun).Round(100*time.Millisecond))
+}
+
 // left says which operations nobody released.
 func (d *drawn) left() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.ops) > 0 {
-		return fmt.Errorf("the engine still has %d operations of sessions that are closed", len(d.ops))
+	var list []error
+	for id, op := range d.ops {
+		list = append(list, fmt.Errorf("the engine still has operation %s of Spark session %s, begun at %s, whose session is closed",
+			id, op.spark, op.begun.Format(time.StampMilli)))
 	}
-	return nil
+	return errors.Join(list...)
 }

@@ -74,9 +74,7 @@ func TestSoak(t *testing.T) {
 	s.run(t)
 	after := s.settled(t, before)
 	s.compare(t, before, after)
-	if err := s.drawn.left(); err != nil {
-		t.Error(err)
-	}
+	s.drawn.forgets(t)
 	text := s.report(before, after)
 	t.Log("\n" + text)
 	if *soakReport != "" && !t.Failed() {
