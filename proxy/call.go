@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +45,7 @@ type call struct {
 	whole  atomic.Bool
 	ticket atomic.Pointer[sessions.Ticket] // of the journal, nil = the request is not in it
 	handed atomic.Bool                     // the answer ended for the client to take it up elsewhere
+	given  *givenUp                        // the plan is only read on; nil = it is not
 }
 
 func newCall(r *Router, s stream, m *method) *call {
@@ -88,6 +88,9 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 
 // Edit is part of relay.Call.
 func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
+	if c.given != nil {
+		return c.given.Edit(p, end, e)
+	}
 	upload := c.method.Shape == ClientStream
 	var now int64
 	if upload {
@@ -97,6 +100,9 @@ func (c *call) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 		c.fault = c.mayUpload(now)
 	}
 	v := c.stamp.Edit(p, end, e)
+	if c.given != nil {
+		return c.given.Edit(p[e.Used():], end, e)
+	}
 	if upload {
 		c.to.meter.uploaded(now, e.Used())
 	}
@@ -163,6 +169,7 @@ func (c *call) mayHaveRun(b relay.Break) bool {
 
 // Done is part of relay.Call.
 func (c *call) Done(st relay.Stats) {
+	c.given.stop()
 	c.noteOperation(st) // while a release can still find the stream
 	c.leave()
 	c.to.meter.leave()
@@ -219,12 +226,8 @@ func (c *call) lasting() []byte {
 	return c.operation()
 }
 
-var (
-	// errUnstarted: the operation is one that no engine has seen.
-	errUnstarted = errors.New("operation did not start")
-	// errWaited: the registry was away for as long as the request may wait.
-	errWaited = errors.New("waited for the registry in vain")
-)
+// errUnstarted: the operation is one that no engine has seen.
+var errUnstarted = errors.New("operation did not start")
 
 // sparkBound is part of stampHost. One whose client has to be told of a loss counts
 // as not known.
@@ -257,15 +260,7 @@ func (c *call) awaitBind(id sessions.SparkID, answer func(error)) {
 	if err == nil && c.mustTell(id) {
 		err = c.tell(ctx, id)
 	}
-	answer(c.waited(err))
-}
-
-// waited marks that the registry was away for as long as the request may wait.
-func (c *call) waited(err error) error {
-	if c.method.starts && errors.Is(err, sessions.ErrUnavailable) {
-		return fmt.Errorf("%w: %w", errWaited, err)
-	}
-	return err
+	answer(err)
 }
 
 // resume is part of stampHost.
@@ -283,14 +278,43 @@ func (c *call) operates(id []byte) error {
 	return nil
 }
 
-// refuse is part of stampHost.
+// refuse is part of stampHost. Nothing of the request ran. A plan whose client is to
+// send it again is read on for its operation_id, without which it would ask an engine
+// for what never came there; the reply is nil then.
 func (c *call) refuse(fault error) *relay.Reply {
 	row, ok := c.refusal(fault)
 	if !ok {
 		row = c.router.internal("check request", c.to.route.Session.ID, fault)
 	}
+	if late, again := c.late(fault); again {
+		op := c.operation()
+		if op == nil && !c.ended {
+			c.readOn(&row, late)
+			return nil
+		}
+		c.router.unstarted.Remember(c.to.route.Session.ID, op)
+	}
 	c.router.tally.refuse(row)
 	return row.Reply()
+}
+
+// late says whether the client of a plan that no engine has whole is to send it again
+// by itself, and what it reads where the rest of the plan does not come.
+func (c *call) late(fault error) (late Refusal, again bool) {
+	switch {
+	case !c.method.starts:
+	case errors.Is(fault, sessions.ErrEngineAway):
+		return refuseEngineStart.With("session", string(c.to.route.Session.ID)), true
+	case errors.Is(fault, sessions.ErrUnavailable), errors.Is(fault, sessions.ErrPending), errors.Is(fault, context.DeadlineExceeded):
+		return refuseHeldTooLong.With("wait", c.router.holds.long.String()), true
+	}
+	return Refusal{}, false
+}
+
+// readOn has the rest of a plan go nowhere.
+func (c *call) readOn(row *Refusal, late Refusal) {
+	c.given = &givenUp{router: c.router, stream: c.stream, session: c.to.route.Session.ID, row: row, late: late, follow: c.follow}
+	c.given.timer = time.AfterFunc(discardWithin, c.given.expire)
 }
 
 func (c *call) refusal(fault error) (Refusal, bool) {
@@ -300,10 +324,6 @@ func (c *call) refusal(fault error) (Refusal, bool) {
 		return *known.row, true
 	case errors.Is(fault, errUnstarted):
 		return refuseOperation, true
-	case errors.Is(fault, sessions.ErrEngineAway) && c.method.starts:
-		return refuseEngineStart.With("session", string(c.to.route.Session.ID)), true
-	case errors.Is(fault, errWaited):
-		return refuseHeldTooLong.With("wait", c.router.holds.long.String()), true
 	case errors.Is(fault, context.Canceled):
 		return refuseDraining, true // or the client left, and nobody reads it
 	}

@@ -142,51 +142,6 @@ func TestForeignSessionIsRefused(t *testing.T) {
 	})
 }
 
-// A plan whose session_id cannot be bound for want of the registry waits, and is
-// then not answered UNAVAILABLE: its operation is not known yet.
-func TestPlanWaitsForItsBinding(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		back   time.Duration
-		waited time.Duration
-		want   relay.Verdict
-	}{
-		{"registry comes back", time.Minute, time.Minute + 250*time.Millisecond, relay.Pass},
-		{"registry stays away", time.Hour, 2 * time.Minute, relay.Cut},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				tr := newTestRouter(t, nil)
-				began := time.Now()
-				tr.registry.bind = func(context.Context, sessions.SparkID) error {
-					if time.Since(began) < tc.back {
-						return sessions.ErrUnavailable
-					}
-					return nil
-				}
-				s := tr.send(sparkHead("ExecutePlan"))
-				body := grpcFrame(appendText(appendText(nil, 1, "ffffffff-4455-6677-8899-aabbccddeeff"), 6, operationID))
-				v, e := s.edit(body, true)
-				if v != relay.Hold {
-					t.Fatalf("verdict %v", v)
-				}
-				<-s.decided
-				if waited := time.Since(began); waited < tc.back && tc.want == relay.Pass || waited > tc.waited+2*time.Second {
-					t.Errorf("waited %v", waited)
-				}
-				v, e = s.edit(body[e.Used():], true)
-				if v != tc.want {
-					t.Fatalf("verdict %v, want %v", v, tc.want)
-				}
-				if v == relay.Cut && reasonOf(t, e.Reply) != "HELD_TOO_LONG" {
-					t.Errorf("reply %+v", e.Reply)
-				}
-				s.finish(relay.Stats{})
-			})
-		})
-	}
-}
-
 // The first request of a Spark session waits until it is prepared, and hears why
 // it can't be; a clone is bound and never prepared.
 func TestPreparation(t *testing.T) {
@@ -200,7 +155,7 @@ func TestPreparation(t *testing.T) {
 	}{
 		{"what the engine does not take", "Config", grpcFrame(appendText(nil, 1, fresh)), setup, "SESSION_SETUP"},
 		{"an engine away", "AnalyzePlan", grpcFrame(appendText(nil, 1, fresh)), sessions.ErrEngineAway, "ENGINE_UNREACHABLE"},
-		{"an engine away, a plan", "ExecutePlan", grpcFrame(appendText(nil, 1, fresh)), sessions.ErrEngineAway, "ENGINE_NOT_REACHED"},
+		{"an engine away, a plan", "ExecutePlan", freshPlan(10, operationID), sessions.ErrEngineAway, "ENGINE_UNREACHABLE"},
 		{"a token refused", "Config", grpcFrame(appendText(nil, 1, fresh)), sessions.ErrRefused, "ENGINE_REFUSED"},
 		{"all well", "Config", grpcFrame(appendText(nil, 1, fresh)), nil, ""},
 		{"a clone", "CloneSession", grpcFrame(appendText(appendText(nil, 1, sparkUUID), 4, fresh)), errors.New("not to be asked"), ""},

@@ -241,7 +241,7 @@ func (r *Router) discard(s stream, q *request, row *Refusal, waited time.Duratio
 }
 
 func (r *Router) newDiscarded(s stream, q *request, row *Refusal, late Refusal) *discarded {
-	d := &discarded{router: r, stream: s, session: q.session, number: q.method.number, row: row, late: late}
+	d := &discarded{givenUp: givenUp{router: r, stream: s, session: q.session, row: row, late: late}, number: q.method.number}
 	d.follow.Start(q.method.Schema)
 	r.tally.start(d.number)
 	return d
@@ -249,22 +249,34 @@ func (r *Router) newDiscarded(s stream, q *request, row *Refusal, late Refusal) 
 
 // discarded is the relay.Call of such a stream.
 type discarded struct {
+	givenUp
+	number int
+	meter  *meter // that it counts on; nil = none
+}
+
+// givenUp reads on in a plan of which no engine gets more, for its operation_id.
+type givenUp struct {
 	router  *Router
 	stream  stream
 	session sessions.ID
-	number  int
 	row     *Refusal // the answer once the operation is known
 	late    Refusal  // the answer if it is not
 	follow  relay.Follower
-	meter   *meter      // that it counts on; nil = none
 	timer   *time.Timer // of expire; nil = whoever holds the stream sees to it
 }
 
 // expire answers a plan that took too long to come.
-func (d *discarded) expire() { d.stream.Cut(d.late.Reply()) }
+func (d *givenUp) expire() { d.stream.Cut(d.late.Reply()) }
+
+// stop has it expire no more.
+func (d *givenUp) stop() {
+	if d != nil && d.timer != nil {
+		d.timer.Stop()
+	}
+}
 
 // Edit is part of relay.Call. Nothing of p goes anywhere.
-func (d *discarded) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
+func (d *givenUp) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 	e.Drop(len(p))
 	for {
 		n, event := d.follow.Next(p)
@@ -290,7 +302,7 @@ func (d *discarded) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 	}
 }
 
-func (d *discarded) answer(row *Refusal) *relay.Reply {
+func (d *givenUp) answer(row *Refusal) *relay.Reply {
 	d.router.tally.refuse(*row)
 	return row.Reply()
 }
@@ -301,9 +313,7 @@ func (d *discarded) Broken(relay.Break) *relay.Reply { return d.answer(&d.late) 
 
 // Done is part of relay.Call.
 func (d *discarded) Done(st relay.Stats) {
-	if d.timer != nil {
-		d.timer.Stop()
-	}
+	d.stop()
 	d.meter.leave()
 	d.router.tally.finish(d.number, st)
 }

@@ -255,7 +255,7 @@ func TestDiscardedPlans(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tr := newTestRouter(t, nil)
-			d := &discarded{router: tr.Router, session: aliceSession, row: &refuseRegistry, late: refuseHeldTooLong.With("wait", "2m0s")}
+			d := &givenUp{router: tr.Router, session: aliceSession, row: &refuseRegistry, late: refuseHeldTooLong.With("wait", "2m0s")}
 			d.follow.Start(tr.methods[sparkService+"ExecutePlan"].Schema)
 			var e relay.Edits
 			if v := d.Edit(tc.body, true, &e); v != relay.Cut || reasonOf(t, e.Reply) != tc.reason {

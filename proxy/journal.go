@@ -74,7 +74,7 @@ func (c *call) awaitRecord(kept *capture, answer func(error)) {
 		return err
 	})
 	kept.release()
-	answer(c.waited(err))
+	answer(err)
 }
 
 // sparkClone is part of stampHost. A session that is cloned has all from the one it is

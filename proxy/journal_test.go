@@ -169,7 +169,7 @@ func TestActWithoutRegistry(t *testing.T) {
 		body   []byte
 		reason string
 	}{
-		"ExecutePlan":  {sparkPlan("USE d"), "HELD_TOO_LONG"},
+		"ExecutePlan":  {sparkPlan("USE d"), "REGISTRY_UNAVAILABLE"},
 		"AddArtifacts": {uploadFrames("a"), "REGISTRY_UNAVAILABLE"},
 		"Config": {grpcFrame(append(appendText(nil, 1, sparkUUID), configOf(&connect.ConfigRequest_Operation{OpType: &connect.ConfigRequest_Operation_Set{
 			Set: &connect.ConfigRequest_Set{Pairs: pairs("a")}}})[len(appendText(nil, 1, sparkUUID)):]...)), "REGISTRY_UNAVAILABLE"},
@@ -181,6 +181,9 @@ func TestActWithoutRegistry(t *testing.T) {
 			id := r.call(method, c.body)
 			if got := r.client.Response(id); reasonOf(t, replyOf(got)) != c.reason {
 				t.Errorf("got %+v", got)
+			}
+			if again := r.reattachIsDenied(t); again != (method == "ExecutePlan") {
+				t.Errorf("its operation is told to have never started: %v", again)
 			}
 		})
 	}

@@ -77,6 +77,18 @@ func TestOverRelayPlanThatWaitedInVain(t *testing.T) {
 	checkSendAgain(t, replyOf(r.client.Response(id)))
 }
 
+func TestOverRelayPlanThatIsNeverBound(t *testing.T) {
+	r := newRelayed(t, func(c *RouterConfig) { c.HoldTimeout = 20 * time.Millisecond })
+	r.registry.prepare = func(context.Context, sessions.SparkID) error { return sessions.ErrUnavailable }
+	id := r.call("ExecutePlan", freshPlan(2<<20, operationID)) // more than any window: it must be read on
+	if got := r.client.Response(id); reasonOf(t, replyOf(got)) != "REGISTRY_UNAVAILABLE" {
+		t.Fatalf("got %+v", got)
+	}
+	r.registry.prepare = nil
+	id = r.call("ReattachExecute", reattachFrame(operationID))
+	checkSendAgain(t, replyOf(r.client.Response(id)))
+}
+
 func TestOverRelayUserIsStampedHoweverTheBodyComes(t *testing.T) {
 	want := grpcFrame(appendMessage(appendText(nil, 1, sparkUUID), 2, appendText(nil, 1, "alice")))
 	r := newRelayed(t, nil)

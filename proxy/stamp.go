@@ -123,7 +123,8 @@ type stampHost interface {
 	// nil where stamp.operation is.
 	operates(id []byte) error
 	// refuse words a fault: one of the errors in stamp_fault.go, or what
-	// sparkBind, operates or NewID came back with.
+	// sparkBind, operates or NewID came back with. nil: the host has taken the rest of
+	// the stream upon itself.
 	refuse(fault error) *relay.Reply
 }
 

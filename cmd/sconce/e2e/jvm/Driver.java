@@ -47,6 +47,12 @@ public class Driver {
       run("wake", () -> wake(spark, between));
       System.exit(0);
     }
+    folder = System.getProperty("plan_later");
+    if (folder != null) {
+      String between = folder;
+      run("plan_later", () -> planLater(spark, between));
+      System.exit(0);
+    }
     Map<String, Callable<String>> cases = new LinkedHashMap<>();
     cases.put("version", spark::version);
     cases.put("sql", () -> sql(spark));
@@ -172,14 +178,28 @@ public class Driver {
     spark.catalog().setCurrentCatalog("lake");
     String before = looked(spark);
     right(before, "Asia/Tokyo [[3]] [[1000,999000]] [[lake]]");
-    Files.write(Path.of(folder, "ready"), new byte[0]);
-    for (int i = 0; !Files.exists(Path.of(folder, "asleep")); i++) {
+    await(folder, "ready", "asleep");
+    return right(looked(spark), before);
+  }
+
+  /** Another plan, once the test says so. */
+  private static String planLater(SparkSession spark, String folder) throws Exception {
+    spark.sql("SELECT 1").collectAsList();
+    await(folder, "begun-" + ProcessHandle.current().pid(), "away");
+    return right(
+        String.valueOf(spark.sql("SELECT count(*), sum(id * 3) FROM range(100000)").collectAsList()),
+        "[[100000,14999850000]]");
+  }
+
+  /** Says to the test that it is so far, and waits until the test says what it waits for. */
+  private static void await(String folder, String here, String there) throws Exception {
+    Files.write(Path.of(folder, here), new byte[0]);
+    for (int i = 0; !Files.exists(Path.of(folder, there)); i++) {
       if (i > 2_400) {
-        throw new IllegalStateException("the test did not say that it is asleep");
+        throw new IllegalStateException("the test did not say " + there);
       }
       Thread.sleep(50);
     }
-    return right(looked(spark), before);
   }
 
   private static String looked(SparkSession spark) throws Exception {

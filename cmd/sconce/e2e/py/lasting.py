@@ -82,6 +82,31 @@ def without_pause(job):
     return seen
 
 
+def summed(session):
+    """One plan, and whether its answer is right."""
+    got = rows(session.sql("SELECT count(*), sum(id * 3) FROM range(100000)"))
+    return {"right": got == [["100000", "14999850000"]], "rows": got}
+
+
+def plan_first(job):
+    """A plan is the first request of the SparkSession: a builder would send its options first,
+    from 4.0 on even if there are none.
+    """
+    from pyspark.sql.connect.session import SparkSession
+
+    return summed(SparkSession(job.urls["url"]))
+
+
+def plan_later(job):
+    """Another plan, once the test says so."""
+    session = job.session()
+    rows(session.sql("SELECT 1"))
+    open(os.path.join(job.scratch, "begun-%d" % os.getpid()), "w").close()
+    while not os.path.exists(os.path.join(job.scratch, "away")):
+        time.sleep(0.05)
+    return summed(session)
+
+
 def until_closed(job, query, begun_at):
     """A query without an end, and when and how somebody else ended it.
 
