@@ -11,7 +11,7 @@ const (
 	slowReaders = 64
 	// slowTakes is what each of them reads before it reads no more, in bytes: enough for
 	// the relay to have given its stream the largest window.
-	slowTakes = 16 << 20
+	slowTakes = 24 << 20
 	// slowPeak is what the gateway may take in RAM with all of them, at any time.
 	slowPeak = 600_000_000
 	// slowRounds is how many slices are taken at least before anything is judged.

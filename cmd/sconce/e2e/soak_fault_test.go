@@ -67,6 +67,17 @@ func (l *faultLog) begin(k *faultKind) *fault {
 	return f
 }
 
+// killedAfter says whether a replica was killed soon after that: a session lives for
+// some seconds more, and its engine is told of its close two seconds later.
+func (l *faultLog) killedAfter(begun time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.list, func(f *fault) bool {
+		since := f.begun.Sub(begun)
+		return f.name == "a replica ended by SIGKILL" && since > 0 && since < noticed
+	})
+}
+
 func (l *faultLog) end(f *fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -74,7 +74,7 @@ func TestSoak(t *testing.T) {
 	s.run(t)
 	after := s.settled(t, before)
 	s.compare(t, before, after)
-	s.drawn.forgets(t)
+	s.drawn.forgets(t, s.faults.killedAfter)
 	text := s.report(before, after)
 	t.Log("\n" + text)
 	if *soakReport != "" && !t.Failed() {
