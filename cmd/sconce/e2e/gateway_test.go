@@ -128,7 +128,8 @@ log: {level: %s}
 	if err := os.WriteFile(g.config, []byte(config), 0o600); err != nil {
 		return err
 	}
-	cmd := exec.Command(g.binary, "serve", "--config", g.config)
+	// All tests of a run share their owners, and leave most sessions open.
+	cmd := exec.Command(g.binary, "serve", "--config", g.config, "--set", "limits.sessions_per_owner=1000")
 	cmd.Env = append(os.Environ(), g.env...)
 	if err := g.bare.command(g, cmd); err != nil {
 		return err

@@ -210,6 +210,11 @@ func TestManyWakeOnce(t *testing.T) {
 	s := one.sleepy(t, "own-sail-session")
 	s.fallsAsleep(t, engineOf(t, w.redisAddress, s))
 	launched := one.launches(t) + two.launches(t)
+	// Each replica tells of the wakes that took place there; one of them launched.
+	const stages = `sconce_wake_stage_seconds_count{cluster="own-sail-session",stage="starting the engine"}`
+	const wakes = `sconce_wake_seconds_count{cluster="own-sail-session",outcome="done"`
+	sum := func(name string) float64 { return one.metric(t, name) + two.metric(t, name) }
+	staged, woken := sum(stages), sum(wakes)
 	var wg sync.WaitGroup
 	for _, g := range []*gateway{one, two} {
 		here := *s
@@ -228,6 +233,9 @@ func TestManyWakeOnce(t *testing.T) {
 	wg.Wait()
 	if n := one.launches(t) + two.launches(t) - launched; n != 1 {
 		t.Errorf("%d launches", n)
+	}
+	if n, m := sum(stages)-staged, sum(wakes)-woken; n != 1 || m < 1 || m > 2 {
+		t.Errorf("the metrics tell of %v launches and %v wakes", n, m)
 	}
 }
 
