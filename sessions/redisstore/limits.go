@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -42,18 +43,78 @@ func (s *Store) settle(ctx context.Context, n sessions.Session, requestID string
 }
 
 func (s *Store) takePlace(ctx context.Context, n sessions.Session) (bool, error) {
-	for tidied := false; ; tidied = true {
-		got, err := place.Run(ctx, s.rdb, []string{s.keys.openInOrg(n.Org)}, string(n.ID), s.maxInOrg).Int()
+	return orTidied(func() (bool, error) {
+		return took(place.Run(ctx, s.rdb, []string{s.keys.openInOrg(n.Org)}, string(n.ID), s.maxInOrg))
+	}, func() error { return s.freePlaces(ctx, n.Org) })
+}
+
+// placed is a set that holds what counts for one limit; 0 = there is none.
+type placed struct {
+	key, limit string
+	most       int
+}
+
+// takeIn takes a place in each of the sets. Where one is full, also after it was tidied,
+// it returns a *sessions.LimitError; the places in the sets before it are taken then.
+func takeIn(sets []placed, take func(placed) (bool, error), tidy func(set string) error) error {
+	for _, set := range sets {
+		if set.most == 0 {
+			continue
+		}
+		free, err := orTidied(func() (bool, error) { return take(set) }, func() error { return tidy(set.key) })
 		if err != nil {
-			return false, unavailable(err)
+			return err
 		}
-		if got == 1 || tidied {
-			return got == 1, nil
-		}
-		if err := s.freePlaces(ctx, n.Org); err != nil {
-			return false, err
+		if !free {
+			return &sessions.LimitError{Limit: set.limit, Max: set.most}
 		}
 	}
+	return nil
+}
+
+// orTidied tries, and where there is no room once more, when leftovers are cleared away.
+func orTidied(try func() (bool, error), tidy func() error) (bool, error) {
+	if done, err := try(); done || err != nil {
+		return done, err
+	}
+	if err := tidy(); err != nil {
+		return false, err
+	}
+	return try()
+}
+
+// took is the answer of a script that returns 1 for yes.
+func took(answer *redis.Cmd) (bool, error) {
+	n, err := answer.Int()
+	return n == 1, unavailable(err)
+}
+
+// without reads two values for each member, the first before the second, "" where there
+// is none, and returns the members that do not count by them.
+func (s *Store) without(ctx context.Context, members []string, read func(p redis.Pipeliner, member string) (a, b *redis.StringCmd),
+	counts func(member, a, b string) bool) (ended []any, err error) {
+	values := make([][2]*redis.StringCmd, len(members))
+	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, m := range members {
+			values[i][0], values[i][1] = read(p, m)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, unavailable(err)
+	}
+	for i, m := range members {
+		// What Pipelined returns is the first error: of a cluster, one node's alone.
+		for _, v := range values[i] {
+			if err := v.Err(); err != nil && !errors.Is(err, redis.Nil) {
+				return nil, unavailable(err)
+			}
+		}
+		if !counts(m, values[i][0].Val(), values[i][1].Val()) {
+			ended = append(ended, m)
+		}
+	}
+	return ended, nil
 }
 
 // freePlaces takes sessions out of an organisation's open ones that are not open.

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -18,12 +17,6 @@ import (
 // launches was asleep for longer than its lease, and nobody took that meanwhile but
 // the place.
 
-// placed is one of the two sets.
-type placed struct {
-	key, limit string
-	most       int
-}
-
 func (s *Store) placesOf(p sessions.Place) []placed {
 	return []placed{
 		{s.keys.ownerEngines(p.Org, p.Owner), sessions.LimitEnginesPerOwner, s.maxOwnedEngines},
@@ -36,36 +29,13 @@ func placeMember(key sessions.EngineKey, lease string) string { return lease + "
 
 // TakePlace implements sessions.EngineStore.
 func (s *Store) TakePlace(ctx context.Context, key sessions.EngineKey, p sessions.Place) error {
-	for _, set := range s.placesOf(p) {
-		if set.most == 0 {
-			continue
-		}
-		free, err := s.takePlaceIn(ctx, set, placeMember(key, p.Lease))
-		if err == nil && free {
-			continue
-		}
-		if err == nil {
-			err = &sessions.LimitError{Limit: set.limit, Max: set.most}
-		}
+	err := takeIn(s.placesOf(p), func(set placed) (bool, error) {
+		return took(place.Run(ctx, s.rdb, []string{set.key}, placeMember(key, p.Lease), set.most))
+	}, func(set string) error { return s.freeEnded(ctx, set) })
+	if err != nil {
 		s.placeEnds(ctx, key, []string{p.Org, p.Owner, p.Lease})
-		return err
 	}
-	return nil
-}
-
-func (s *Store) takePlaceIn(ctx context.Context, set placed, member string) (bool, error) {
-	for tidied := false; ; tidied = true {
-		got, err := place.Run(ctx, s.rdb, []string{set.key}, member, set.most).Int()
-		if err != nil {
-			return false, unavailable(err)
-		}
-		if got == 1 || tidied {
-			return got == 1, nil
-		}
-		if err := s.freeEnded(ctx, set.key); err != nil {
-			return false, err
-		}
-	}
+	return err
 }
 
 // freeEnded takes places out of a set that do not count any more.
@@ -74,34 +44,16 @@ func (s *Store) freeEnded(ctx context.Context, set string) error {
 	if err != nil || len(members) == 0 {
 		return unavailable(err)
 	}
-	leases, places := make([]*redis.StringCmd, len(members)), make([]*redis.StringCmd, len(members))
 	// The lease is read before the engine: one that is put up in between counts.
-	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, m := range members {
-			_, key, _ := strings.Cut(m, " ")
-			leases[i] = p.Get(ctx, s.keys.engineLease(sessions.EngineKey(key)))
-			places[i] = p.HGet(ctx, s.keys.engine(sessions.EngineKey(key)), "place")
-		}
-		return nil
+	ended, err := s.without(ctx, members, func(p redis.Pipeliner, m string) (lease, placed *redis.StringCmd) {
+		_, key, _ := strings.Cut(m, " ")
+		return p.Get(ctx, s.keys.engineLease(sessions.EngineKey(key))), p.HGet(ctx, s.keys.engine(sessions.EngineKey(key)), "place")
+	}, func(m, lease, placed string) bool {
+		had, _, _ := strings.Cut(m, " ")
+		return lease == had || placed == had
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return unavailable(err)
-	}
-	var ended []any
-	for i, m := range members {
-		// What Pipelined returns is the first error: of a cluster, one node's alone.
-		for _, err := range []error{leases[i].Err(), places[i].Err()} {
-			if err != nil && !errors.Is(err, redis.Nil) {
-				return unavailable(err)
-			}
-		}
-		lease, _, _ := strings.Cut(m, " ")
-		if leases[i].Val() != lease && places[i].Val() != lease {
-			ended = append(ended, m)
-		}
-	}
-	if len(ended) == 0 {
-		return nil
+	if err != nil || len(ended) == 0 {
+		return err
 	}
 	return unavailable(s.rdb.SRem(ctx, set, ended...).Err())
 }

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -58,37 +57,14 @@ return 1
 
 // countToken counts a token that is to be recorded. *sessions.LimitError.
 func (s *Store) countToken(ctx context.Context, of sessions.Session, t sessions.Token, now time.Time) error {
-	for _, set := range s.countedIn(of) {
-		if set.most == 0 {
-			continue
-		}
-		free, err := s.countTokenIn(ctx, set, of.ID, t, now)
-		if err == nil && free {
-			continue
-		}
-		if err == nil {
-			err = &sessions.LimitError{Limit: set.limit, Max: set.most}
-		}
+	err := takeIn(s.countedIn(of), func(set placed) (bool, error) {
+		return took(countToken.Run(ctx, s.rdb, []string{set.key}, countedToken(of.ID, t),
+			t.ExpiresAt.UnixMilli(), now.UnixMilli(), set.most, tokensOutlive.Milliseconds()))
+	}, func(set string) error { return s.freeTokens(ctx, set) })
+	if err != nil {
 		s.tokensEnd(ctx, of, []sessions.Token{t})
-		return err
 	}
-	return nil
-}
-
-func (s *Store) countTokenIn(ctx context.Context, set placed, id sessions.ID, t sessions.Token, now time.Time) (bool, error) {
-	for tidied := false; ; tidied = true {
-		got, err := countToken.Run(ctx, s.rdb, []string{set.key}, countedToken(id, t),
-			t.ExpiresAt.UnixMilli(), now.UnixMilli(), set.most, tokensOutlive.Milliseconds()).Int()
-		if err != nil {
-			return false, unavailable(err)
-		}
-		if got == 1 || tidied {
-			return got == 1, nil
-		}
-		if err := s.freeTokens(ctx, set.key); err != nil {
-			return false, err
-		}
-	}
+	return err
 }
 
 // tokensEnd takes tokens out of the sets that are good no more. What is left there
@@ -136,31 +112,12 @@ func (s *Store) freeTokens(ctx context.Context, set string) error {
 	if err != nil || len(members) == 0 {
 		return unavailable(err)
 	}
-	states, kept := make([]*redis.StringCmd, len(members)), make([]*redis.StringCmd, len(members))
-	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, m := range members {
-			_, id, token := splitCounted(m)
-			states[i], kept[i] = p.HGet(ctx, s.keys.session(id), fieldState), p.HGet(ctx, s.keys.tokens(id), token)
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return unavailable(err)
-	}
-	var ended []any
-	for i, m := range members {
-		// What Pipelined returns is the first error: of a cluster, one node's alone.
-		for _, err := range []error{states[i].Err(), kept[i].Err()} {
-			if err != nil && !errors.Is(err, redis.Nil) {
-				return unavailable(err)
-			}
-		}
-		if !s.counts(m, states[i].Val(), kept[i].Val()) {
-			ended = append(ended, m)
-		}
-	}
-	if len(ended) == 0 {
-		return nil
+	ended, err := s.without(ctx, members, func(p redis.Pipeliner, m string) (state, kept *redis.StringCmd) {
+		_, id, token := splitCounted(m)
+		return p.HGet(ctx, s.keys.session(id), fieldState), p.HGet(ctx, s.keys.tokens(id), token)
+	}, s.counts)
+	if err != nil || len(ended) == 0 {
+		return err
 	}
 	return unavailable(s.rdb.ZRem(ctx, set, ended...).Err())
 }
