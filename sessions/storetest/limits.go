@@ -15,8 +15,13 @@ import (
 
 func wantLimit(t *testing.T, err error, limit string, most int) {
 	t.Helper()
+	wantLimitOf(t, sessions.ErrTooManySessions, err, limit, most)
+}
+
+func wantLimitOf(t *testing.T, kind, err error, limit string, most int) {
+	t.Helper()
 	var reached *sessions.LimitError
-	if !errors.As(err, &reached) || reached.Limit != limit || reached.Max != most || !errors.Is(err, sessions.ErrTooManySessions) {
+	if !errors.As(err, &reached) || reached.Limit != limit || reached.Max != most || !errors.Is(err, kind) {
 		t.Errorf("error %v, want limit %s of %d", err, limit, most)
 	}
 }
@@ -74,20 +79,38 @@ func testTooManyInOneOrg(t *testing.T, s *suite) {
 
 // However many come at once, no more get in than may.
 func testLimitRace(t *testing.T, s *suite) {
+	raceTo(t, limited{sessions.LimitPerOwner, MaxOwned}, limited{sessions.LimitPerOrg, MaxInOrg - MaxOwned}, 2*MaxInOrg, func(owner string) func() error {
+		asked := s.session(t, owner, "")
+		return func() error {
+			_, err := s.Create(context.Background(), asked, "")
+			return err
+		}
+	})
+}
+
+// limited is a limit, and how many it lets in.
+type limited struct {
+	limit string
+	most  int
+}
+
+// raceTo has n come at once, first of one owner and then each of an owner of his own:
+// as many get in as may, and the others are refused by the limit's name.
+func raceTo(t *testing.T, owned, inOrg limited, n int, prepare func(owner string) (come func() error)) {
+	t.Helper()
 	for _, c := range []struct {
-		limit string
-		most  int
+		limited
 		owner func(i int) string
 	}{
-		{sessions.LimitPerOwner, MaxOwned, func(int) string { return "ann" }},
-		{sessions.LimitPerOrg, MaxInOrg - MaxOwned, func(i int) string { return fmt.Sprint("owner ", i) }},
+		{owned, func(int) string { return "ann" }},
+		{inOrg, func(i int) string { return fmt.Sprint("owner ", i) }},
 	} {
 		var in atomic.Int32
 		var wg sync.WaitGroup
-		for i := range 2 * MaxInOrg {
-			asked := s.session(t, c.owner(i), "")
+		for i := range n {
+			come := prepare(c.owner(i))
 			wg.Go(func() {
-				_, err := s.Create(context.Background(), asked, "")
+				err := come()
 				var reached *sessions.LimitError
 				switch {
 				case err == nil:

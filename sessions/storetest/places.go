@@ -2,10 +2,6 @@ package storetest
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,34 +109,13 @@ func testPlacesEnd(t *testing.T, s *suite) {
 
 // However many launches come at once, no more get a place than there are.
 func testPlaceRace(t *testing.T, s *suite) {
-	for _, c := range []struct {
-		limit string
-		most  int
-		owner func(i int) string
-	}{
-		{sessions.LimitEnginesPerOwner, MaxOwnedEngines, func(int) string { return "ann" }},
-		{sessions.LimitEnginesPerOrg, MaxOrgEngines - MaxOwnedEngines, func(i int) string { return fmt.Sprint("owner ", i) }},
-	} {
-		var in atomic.Int32
-		var wg sync.WaitGroup
-		for i := range 4 * MaxOrgEngines {
-			e := s.launching(t, c.owner(i))
-			wg.Go(func() {
+	raceTo(t, limited{sessions.LimitEnginesPerOwner, MaxOwnedEngines}, limited{sessions.LimitEnginesPerOrg, MaxOrgEngines - MaxOwnedEngines}, 4*MaxOrgEngines,
+		func(owner string) func() error {
+			e := s.launching(t, owner)
+			return func() error {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				err := s.TakePlace(ctx, e.key, e.place)
-				var reached *sessions.LimitError
-				switch {
-				case err == nil:
-					in.Add(1)
-				case !errors.As(err, &reached) || reached.Limit != c.limit:
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		if int(in.Load()) != c.most {
-			t.Errorf("%s: %d got in, want %d", c.limit, in.Load(), c.most)
-		}
-	}
+				return s.TakePlace(ctx, e.key, e.place)
+			}
+		})
 }

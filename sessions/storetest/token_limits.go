@@ -2,10 +2,6 @@ package storetest
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,10 +12,7 @@ import (
 
 func wantTokenLimit(t *testing.T, err error, limit string, most int) {
 	t.Helper()
-	var reached *sessions.LimitError
-	if !errors.As(err, &reached) || reached.Limit != limit || reached.Max != most || !errors.Is(err, sessions.ErrTooManyTokens) {
-		t.Errorf("error %v, want limit %s of %d", err, limit, most)
-	}
+	wantLimitOf(t, sessions.ErrTooManyTokens, err, limit, most)
 }
 
 // holder opens sessions of an owner until it has room for n tokens, and gives each of
@@ -117,33 +110,10 @@ func testTokenCountEnds(t *testing.T, s *suite) {
 
 // However many come at once, no more tokens are issued than may be.
 func testTokenLimitRace(t *testing.T, s *suite) {
-	for _, c := range []struct {
-		limit string
-		most  int
-		owner func(i int) string
-	}{
-		{sessions.LimitTokensPerOwner, MaxOwnedTokens, func(int) string { return "ann" }},
-		{sessions.LimitTokensPerOrg, MaxOrgTokens - MaxOwnedTokens, func(i int) string { return fmt.Sprint("owner ", i) }},
-	} {
-		var in atomic.Int32
-		var wg sync.WaitGroup
-		for i := range 2 * MaxOrgTokens {
-			of := s.active(t, c.owner(i), "")
+	raceTo(t, limited{sessions.LimitTokensPerOwner, MaxOwnedTokens}, limited{sessions.LimitTokensPerOrg, MaxOrgTokens - MaxOwnedTokens}, 2*MaxOrgTokens,
+		func(owner string) func() error {
+			of := s.active(t, owner, "")
 			made := sessions.Token{ID: uuid.NewString(), CreatedAt: s.now, ExpiresAt: s.now.Add(time.Hour)}
-			wg.Go(func() {
-				err := s.AddToken(context.Background(), of, made, made.CreatedAt)
-				var reached *sessions.LimitError
-				switch {
-				case err == nil:
-					in.Add(1)
-				case !errors.As(err, &reached) || reached.Limit != c.limit:
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		if int(in.Load()) != c.most {
-			t.Errorf("%s: %d got in, want %d", c.limit, in.Load(), c.most)
-		}
-	}
+			return func() error { return s.AddToken(context.Background(), of, made, made.CreatedAt) }
+		})
 }
