@@ -282,7 +282,7 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 			var idle, attacked proxytest.Pace
 			var quiet, beside waits
 			most, grown := 0, 0
-			slowed := func() bool { return !raced && attacked.Median()*mostSlower < idle.Median() }
+			slowed := func() bool { return !proxytest.Raced && attacked.Median()*mostSlower < idle.Median() }
 			// Slices are added until the medians say what they have to, or never will.
 			for n := 0; n < *sieges || n < 6**sieges && slowed(); n++ {
 				idle.Take(func() { quiet.add(s.work) })

@@ -38,7 +38,7 @@ func TestCrowdOfIdleConnections(t *testing.T) {
 			before := crowded.resident()
 			crowd := gather(t, crowded, secure, creds, room(t))
 			var with, without proxytest.Pace
-			slowed := func() bool { return !raced && 2*with.Median() < without.Median() }
+			slowed := func() bool { return !proxytest.Raced && 2*with.Median() < without.Median() }
 			for n := 0; n < crowdRounds || n < 6*crowdRounds && slowed(); n++ {
 				without.Take(func() { visit(t, alone, secure, creds) })
 				with.Take(func() { visit(t, crowded, secure, creds) })
@@ -48,7 +48,7 @@ func TestCrowdOfIdleConnections(t *testing.T) {
 			}
 			each := func() int { return (crowded.resident() - before) / len(crowd.conns) }
 			t.Logf("%d connections of %d bytes each; %d visits, %d without them", len(crowd.conns), each(), with.Median(), without.Median())
-			await(t, func() bool { return raced || each() <= crowdEach }, "a gateway that gives back what it does not need")
+			await(t, func() bool { return proxytest.Raced || each() <= crowdEach }, "a gateway that gives back what it does not need")
 			crowd.leave(t)
 		})
 	}
@@ -58,7 +58,7 @@ func TestCrowdOfIdleConnections(t *testing.T) {
 // no number is judged some hundreds do.
 func room(t *testing.T) int {
 	t.Helper()
-	if raced {
+	if proxytest.Raced {
 		return crowdSize / 20
 	}
 	var limit syscall.Rlimit

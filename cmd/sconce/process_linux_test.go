@@ -92,7 +92,7 @@ func (p *process) peak() int     { return p.memory("VmHWM") }
 // fits ends the test if the process ever took more than that, before the machine suffers.
 func (p *process) fits(most int) {
 	p.t.Helper()
-	if took := p.peak(); took > most && !raced {
+	if took := p.peak(); took > most && !proxytest.Raced {
 		p.t.Fatalf("the gateway took %d MiB, and may take %d", took>>20, most>>20)
 	}
 }

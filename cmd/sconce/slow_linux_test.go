@@ -39,7 +39,7 @@ func TestSlowReadersOfLargeResults(t *testing.T) {
 			}
 			var with, without proxytest.Pace
 			beside, apart := beset.caller(secure), alone.caller(secure)
-			slowed := func() bool { return !raced && 5*with.Median() < 4*without.Median() }
+			slowed := func() bool { return !proxytest.Raced && 5*with.Median() < 4*without.Median() }
 			for n := 0; n < slowRounds || n < 8*slowRounds && slowed(); n++ {
 				download(t, apart, creds, &without)
 				download(t, beside, creds, &with)
