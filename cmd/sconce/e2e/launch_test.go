@@ -134,8 +134,14 @@ func launcherOf(t *testing.T, w *world, preset, dir string) *launch.Process {
 
 func enginePID(t *testing.T, dir, cluster string, in sessions.Instance) int {
 	t.Helper()
+	return pidIn(t, filepath.Join(dir, cluster, in.ID))
+}
+
+// pidIn is the process of the engine that lives in a folder.
+func pidIn(t *testing.T, folder string) int {
+	t.Helper()
 	var p struct{ PID int }
-	if err := json.Unmarshal([]byte(content(t, filepath.Join(dir, cluster, in.ID, "pid"))), &p); err != nil || p.PID < 2 {
+	if err := json.Unmarshal([]byte(content(t, filepath.Join(folder, "pid"))), &p); err != nil || p.PID < 2 {
 		t.Fatalf("no pid: %v", err)
 	}
 	return p.PID

@@ -242,17 +242,7 @@ func TestManyWakeOnce(t *testing.T) {
 // launches is how many engines the gateway began to start.
 func (g *gateway) launches(t *testing.T) int {
 	t.Helper()
-	return strings.Count(g.said(t), `"stage":"starting the engine"`)
-}
-
-// said is the gateway's log.
-func (g *gateway) said(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(g.dir, g.name+".log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return strings.Count(content(t, g.child.log), `"stage":"starting the engine"`)
 }
 
 // TestBusyIsNotIdle: neither while a query runs, nor while a client may come back
@@ -357,15 +347,7 @@ func pidAt(t *testing.T, dir, address string) int {
 		if err != nil || !strings.Contains(string(text), strconv.Quote(address)) {
 			continue
 		}
-		text, err = os.ReadFile(filepath.Join(filepath.Dir(path), "pid"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var engine struct{ PID int }
-		if err := json.Unmarshal(text, &engine); err != nil || engine.PID <= 1 {
-			t.Fatalf("%v: %s", err, text)
-		}
-		return engine.PID
+		return pidIn(t, filepath.Dir(path))
 	}
 	t.Fatalf("no record of an engine at %s", address)
 	return 0
