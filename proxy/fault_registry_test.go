@@ -259,7 +259,16 @@ func TestFaultRedisFailsOver(t *testing.T) {
 	u := newUnder(t, gateway.Registry{Addresses: []string{sentinel.Addr}, Master: "main"}, 0, true)
 	u.await("the replica has all, and the sentinel knows of it", func() bool {
 		known, err := s.Replicas(t.Context(), "main").Result()
-		return err == nil && len(known) == 1 && m.Wait(t.Context(), 1, time.Second).Val() == 1
+		if err != nil || len(known) != 1 {
+			return false
+		}
+		// WAIT is about what its own connection wrote, and whoever has that has all before it.
+		p := m.Pipeline()
+		p.Set(t.Context(), "mark", "", 0)
+		copies := p.Do(t.Context(), "WAIT", 1, 1000)
+		_, err = p.Exec(t.Context())
+		n, _ := copies.Int()
+		return err == nil && n == 1
 	})
 	began := time.Now()
 	master.Kill()
