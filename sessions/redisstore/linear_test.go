@@ -1,12 +1,15 @@
 package redisstore_test
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"sort"
 	"sync"
 	"testing"
 	"time"
@@ -209,6 +212,36 @@ func (h *history) note(client int, in stepped, out come, began time.Duration) {
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Output: out, Call: int64(began), Return: ended})
 }
 
+// illegal is the end of the shortest history that cannot have been, in the order of its returns.
+func illegal(part []porcupine.Operation) (lines []string) {
+	slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	until := func(n int) (short []porcupine.Operation) {
+		short = append(short, part[:n]...)
+		for _, op := range part[n:] {
+			if op.Call < part[n-1].Return {
+				out := op.Output.(come)
+				out.lost, op.Return, op.ClientId = true, math.MaxInt64, 1_000_000+len(short)
+				op.Output = out
+				short = append(short, op)
+			}
+		}
+		return short
+	}
+	n := 1 + sort.Search(len(part)-1, func(n int) bool { return !porcupine.CheckOperations(lives, until(n+1)) })
+	for i, op := range until(n) {
+		if i < n-20 {
+			continue
+		}
+		in, out := op.Input.(stepped), op.Output.(come)
+		what := fmt.Sprintf("%s %d -> %s", in.From, in.Generation, in.To)
+		if in.look {
+			what = "look"
+		}
+		lines = append(lines, fmt.Sprintf("%9d to %9d us: %s: %s %d, lost %v, %v", op.Call/1000, op.Return/1000, what, out.state, out.generation, out.lost, out.err))
+	}
+	return lines
+}
+
 // judge also sees that there was something to judge.
 func (h *history) judge(t *testing.T, cut bool) {
 	did, lost, conflicts, closed := 0, 0, 0, 0
@@ -233,5 +266,13 @@ func (h *history) judge(t *testing.T, cut bool) {
 	}
 	if result := porcupine.CheckOperationsTimeout(lives, h.ops, time.Minute); result != porcupine.Ok {
 		t.Errorf("the history is not that of one state machine for each session: %v", result)
+		for _, part := range lives.Partition(h.ops) {
+			if porcupine.CheckOperations(lives, part) {
+				continue
+			}
+			for _, line := range illegal(part) {
+				t.Log(line)
+			}
+		}
 	}
 }

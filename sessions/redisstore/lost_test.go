@@ -1,14 +1,19 @@
 package redisstore_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/sconce-dev/sconce/sessions"
 	"github.com/sconce-dev/sconce/sessions/redisstore"
@@ -16,12 +21,13 @@ import (
 )
 
 // lossy stands before a Redis. Armed, it lets one request through and loses its
-// answer, with the connection.
+// answer, with the connection, after what comes meanwhile.
 type lossy struct {
 	net.Listener
-	server string
-	armed  atomic.Bool
-	busy   sync.WaitGroup
+	server    string
+	armed     atomic.Bool
+	meanwhile func()
+	busy      sync.WaitGroup
 }
 
 func newLossy(t *testing.T, server string) *lossy {
@@ -58,7 +64,13 @@ func (l *lossy) link(near net.Conn) {
 	answer := make([]byte, 64<<10)
 	for {
 		n, err := far.Read(answer)
-		if err != nil || l.armed.CompareAndSwap(true, false) {
+		if err != nil {
+			return
+		}
+		if l.armed.CompareAndSwap(true, false) {
+			if l.meanwhile != nil {
+				l.meanwhile()
+			}
 			return
 		}
 		if _, err := near.Write(answer[:n]); err != nil {
@@ -162,5 +174,62 @@ func TestLostAnswers(t *testing.T) {
 	}
 	if w.made.State != sessions.Closed || w.made.Generation != 1 {
 		t.Errorf("in the end the session is %+v", w.made)
+	}
+}
+
+// A step whose answer was lost is not denied when its caller asks again, however many
+// have followed by then: nobody who did a step is told that he did not.
+func TestLostAnswerOfABusySession(t *testing.T) {
+	t.Parallel()
+	server := storetest.StartRedis(t)
+	l := newLossy(t, server.Addr)
+	other := open(t, redisstore.Config{Addresses: []string{server.Addr}})
+	s := open(t, redisstore.Config{Addresses: []string{l.Addr().String()}, PoolSize: 1, Timeout: 10 * time.Second})
+	made, err := s.Create(t.Context(), newSession(t, time.Now(), "busy"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(s *redisstore.Store, now sessions.Session, to sessions.State) (sessions.Session, error) {
+		return s.Transition(t.Context(), now.ID, sessions.Transition{From: now.State, Generation: now.Generation, To: to, At: time.Now()})
+	}
+	now, err := step(s, made, sessions.Active) // Redis learns the script
+	if err != nil {
+		t.Fatal(err)
+	}
+	var follow error
+	l.meanwhile = func() {
+		now := sessions.Session{ID: now.ID, State: sessions.Idle, Generation: now.Generation}
+		for n := 0; n < 30 && follow == nil; n++ {
+			to := sessions.Active
+			if n%2 == 1 {
+				to = sessions.Idle
+			}
+			now, follow = step(other, now, to)
+		}
+	}
+	l.armed.Store(true)
+	if _, err := step(s, now, sessions.Idle); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrConflict) {
+		t.Errorf("a step that was done, with thirty behind it: %v", err)
+	}
+	if l.armed.Load() || follow != nil {
+		t.Fatalf("answer not lost: %v; steps behind it: %v", l.armed.Load(), follow)
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer rdb.Close()
+	names, err := rdb.HGet(t.Context(), "sconce:s:{"+string(now.ID)+"}", "steps").Result()
+	if err != nil || len(strings.Fields(names)) != 32 {
+		t.Errorf("the names of 32 steps: %d, %v", len(strings.Fields(names)), err)
+	}
+	// After a minute nobody asks again.
+	old := regexp.MustCompile(`@\d+`).ReplaceAllString(names, fmt.Sprintf("@%d", time.Now().Add(-61*time.Second).Unix()))
+	if err := rdb.HSet(t.Context(), "sconce:s:{"+string(now.ID)+"}", "steps", old+" OFOLDTIMES").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Transition(t.Context(), now.ID, sessions.CloseAt(time.Now(), "enough")); err != nil {
+		t.Fatal(err)
+	}
+	names, err = rdb.HGet(t.Context(), "sconce:s:{"+string(now.ID)+"}", "steps").Result()
+	if len(strings.Fields(names)) != 2 || !strings.Contains(names, " OFOLDTIMES@") {
+		t.Errorf("after a minute: %q, %v", names, err)
 	}
 }

@@ -101,9 +101,9 @@ return redis.call('HGETALL', KEYS[1])
 // Returns {"done", record}, {"missing"}, {"closed"} or {"conflict"}. Closing a
 // closed session changes nothing and returns {"done", record}.
 //
-// Where the answer is lost the client asks again, by the same name: the last steps'
-// names are in the record, so that none is done twice, nor denied. {"over"}: it was
-// done, and others have followed.
+// Where the answer is lost the client asks again, by the same name: the names of the
+// steps of the last minute, 64 at most, are in the record, each with its second, so
+// that none is done twice, nor denied. {"over"}: it was done, and others have followed.
 var transition = redis.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'state', 'generation', 'used', 'steps')
 if not have[1] then return {'missing'} end
@@ -123,8 +123,13 @@ if ARGV[10] ~= '0' then
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - tonumber(ARGV[12]))
   if redis.call('ZCARD', KEYS[4]) > 0 then return {'conflict'} end
 end
-steps = ARGV[13] .. ' ' .. string.sub(steps, 1, 7 * (#ARGV[13] + 1))
-redis.call('HSET', KEYS[1], 'state', ARGV[4], 'reason', ARGV[5], 'changed', ARGV[6], 'steps', steps)
+local names = {ARGV[13] .. '@' .. time[1]}
+for name, second in string.gmatch(steps, '(%w+)@?(%d*)') do
+  if #names == 64 then break end
+  if second == '' then second = time[1] end -- written before names had a second
+  if time[1] - second < 60 then names[#names + 1] = name .. '@' .. second end
+end
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'reason', ARGV[5], 'changed', ARGV[6], 'steps', table.concat(names, ' '))
 if ARGV[4] == 'active' then
   redis.call('HINCRBY', KEYS[1], 'generation', 1)
   redis.call('HSET', KEYS[1], 'used', string.format('%.0f', now))

@@ -13,7 +13,7 @@ import (
 	"github.com/sconce-dev/sconce/sessions"
 )
 
-// stepName is how long the name of a step is: 50 bits, told apart from seven others.
+// stepName is how long the name of a step is: 50 bits, told apart from those of a minute.
 const stepName = 10
 
 // Transition implements sessions.Store. After a close it frees the name and has
