@@ -252,29 +252,15 @@ func TestFaultRedisFailsOver(t *testing.T) {
 	master := storetest.StartRedis(t)
 	replica := storetest.StartRedis(t, "--replicaof", "127.0.0.1 "+master.Port())
 	sentinel := storetest.StartSentinel(t, master)
-	m := redis.NewClient(&redis.Options{Addr: master.Addr})
-	defer m.Close()
-	s := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr})
-	defer s.Close()
 	u := newUnder(t, gateway.Registry{Addresses: []string{sentinel.Addr}, Master: "main"}, 0, true)
-	u.await("the replica has all, and the sentinel knows of it", func() bool {
-		known, err := s.Replicas(t.Context(), "main").Result()
-		if err != nil || len(known) != 1 {
-			return false
-		}
-		// WAIT is about what its own connection wrote, and whoever has that has all before it.
-		p := m.Pipeline()
-		p.Set(t.Context(), "mark", "", 0)
-		copies := p.Do(t.Context(), "WAIT", 1, 1000)
-		_, err = p.Exec(t.Context())
-		n, _ := copies.Int()
-		return err == nil && n == 1
-	})
+	u.await("the replica has all", func() bool { return master.Followed(t.Context(), sentinel) })
 	began := time.Now()
 	master.Kill()
 	u.lasts(began)
 	u.goesOn()
 	u.over()
+	s := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr})
+	defer s.Close()
 	if at, err := s.GetMasterAddrByName(t.Context(), "main").Result(); err != nil || at[1] != replica.Port() {
 		t.Errorf("the master is at %v, %v", at, err)
 	}

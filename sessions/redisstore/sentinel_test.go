@@ -23,7 +23,7 @@ func TestSentinelFailover(t *testing.T) {
 	r := startReplica(t, redisstore.Config{Addresses: []string{sentinel.Addr}, Master: "main"})
 	known, unknown := activeSession(t, r.store), activeSession(t, r.store)
 	r.use(t, known.ID)
-	awaitReplica(t, master, sentinel)
+	await(t, "the replica", func() bool { return master.Followed(t.Context(), sentinel) })
 
 	master.Kill()
 	if _, err := r.Lookup(t.Context(), known.ID); err != nil {
@@ -37,19 +37,6 @@ func TestSentinelFailover(t *testing.T) {
 	r.wantEnd(t, known.ID, 2*time.Second)
 }
 
-// awaitReplica asks until the replica has all and the sentinel knows of it.
-func awaitReplica(t *testing.T, master, sentinel *storetest.Redis) {
-	t.Helper()
-	m, s := redis.NewClient(&redis.Options{Addr: master.Addr}), redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr})
-	defer m.Close()
-	defer s.Close()
-	await(t, "the replica", func() bool {
-		info, err := m.Info(t.Context(), "replication").Result()
-		known, err2 := s.Replicas(t.Context(), "main").Result()
-		return err == nil && err2 == nil && strings.Contains(info, "state=online") && len(known) == 1 && known[0]["flags"] == "slave" && m.Wait(t.Context(), 1, time.Second).Val() == 1
-	})
-}
-
 // A close is acknowledged when the replica has it: the master may die then.
 func TestCloseOutlivesAFailover(t *testing.T) {
 	t.Parallel()
@@ -58,7 +45,7 @@ func TestCloseOutlivesAFailover(t *testing.T) {
 	sentinel := storetest.StartSentinel(t, master)
 	s := open(t, redisstore.Config{Addresses: []string{sentinel.Addr}, Master: "main", Timeout: 20 * time.Second})
 	made := activeSession(t, s)
-	awaitReplica(t, master, sentinel)
+	await(t, "the replica", func() bool { return master.Followed(t.Context(), sentinel) })
 	m := redis.NewClient(&redis.Options{Addr: master.Addr})
 	defer m.Close()
 
@@ -81,7 +68,7 @@ func TestCloseOutlivesAFailover(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	awaitReplica(t, master, sentinel)
+	await(t, "the replica", func() bool { return master.Followed(t.Context(), sentinel) })
 	master.Kill()
 	await(t, "the session on the new master", func() bool {
 		got, err := s.Get(t.Context(), made.ID)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Redis is a real redis-server process of the test's own.
@@ -82,6 +85,25 @@ func (r *Redis) Kill() {
 
 // Signal sends a signal to the process: SIGSTOP makes it hang.
 func (r *Redis) Signal(s os.Signal) error { return r.cmd.Process.Signal(s) }
+
+// Followed says whether a replica has all that r was told so far, and the sentinel
+// would make that replica the master if r died.
+func (r *Redis) Followed(ctx context.Context, sentinel *Redis) bool {
+	m, s := redis.NewClient(&redis.Options{Addr: r.Addr}), redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr})
+	defer m.Close()
+	defer s.Close()
+	known, err := s.Replicas(ctx, "main").Result()
+	if err != nil || len(known) != 1 || known[0]["flags"] != "slave" {
+		return false
+	}
+	// WAIT is about what its own connection wrote, and whoever has that has all before it.
+	p := m.Pipeline()
+	p.Set(ctx, "mark", "", 0)
+	copies := p.Do(ctx, "WAIT", 1, 1000)
+	_, err = p.Exec(ctx)
+	n, _ := copies.Int()
+	return err == nil && n == 1
+}
 
 // Port is the port of Addr, to start another server in its place.
 func (r *Redis) Port() string {
