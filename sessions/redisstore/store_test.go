@@ -34,6 +34,10 @@ func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	return s
 }
 
+// patience is for stores whose test is not about time: also on a machine that has much
+// else to do they are answered.
+const patience = 20 * time.Second
+
 func TestConformanceMiniredis(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
@@ -51,7 +55,7 @@ func TestConformanceMiniredis(t *testing.T) {
 	})
 	t.Cleanup(func() { close(stop); clock.Wait() })
 	storetest.Run(t, func(t *testing.T) storetest.Registry {
-		return open(t, redisstore.Config{Addresses: []string{server.Addr()}})
+		return open(t, redisstore.Config{Addresses: []string{server.Addr()}, Timeout: patience})
 	})
 }
 
@@ -59,6 +63,6 @@ func TestConformanceRealRedis(t *testing.T) {
 	t.Parallel()
 	server := storetest.StartRedis(t)
 	storetest.Run(t, func(t *testing.T) storetest.Registry {
-		return open(t, redisstore.Config{Addresses: []string{server.Addr}})
+		return open(t, redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience})
 	})
 }

@@ -145,7 +145,7 @@ func (g *Gateway) alone(cfg Config) {
 		g.registry = *cfg.Registry
 	} else {
 		g.Redis = miniredis.RunT(g.t)
-		g.registry = Registry{Addresses: []string{g.Redis.Addr()}}
+		g.registry = Registry{Addresses: []string{g.Redis.Addr()}, Timeout: proxytest.Patience} // no test is about its speed
 	}
 	cfg.Spark.Token = Token
 	g.Engines = map[string]*proxytest.Spark{}
