@@ -11,6 +11,7 @@ import (
 	"github.com/sconce-dev/sconce/sessions"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // method is a method of Spark Connect and how the router treats it.
@@ -46,6 +47,8 @@ type call struct {
 	ticket atomic.Pointer[sessions.Ticket] // of the journal, nil = the request is not in it
 	handed atomic.Bool                     // the answer ended for the client to take it up elsewhere
 	given  *givenUp                        // the plan is only read on; nil = it is not
+	// complete: the last message of the answer was the one that ends a result.
+	complete atomic.Bool
 }
 
 func newCall(r *Router, s stream, m *method) *call {
@@ -197,7 +200,8 @@ func (c *call) Done(st relay.Stats) {
 }
 
 // noteOperation tells the route what became of the stream's operation. One that a
-// client may come back for keeps its session busy until it is released or failed.
+// client may come back for keeps its session busy until it is released, has failed, or
+// was read to its end.
 func (c *call) noteOperation(st relay.Stats) {
 	op := c.operation()
 	if op == nil {
@@ -213,10 +217,38 @@ func (c *call) noteOperation(st relay.Stats) {
 	case !c.reattachable() || !c.method.starts && !c.method.Reattaches:
 	case failed && st.Err == nil: // by the engine: there is no more of it
 		c.to.route.OperationOver(string(op))
+	case st.Status == "0" && c.complete.Load(): // as good as released, by clients that end before they do it
+		c.to.route.OperationDone(string(op))
 	case c.whole.Load():
 		c.to.streams.unreleased(&c.liveStream, func() { c.to.route.OperationDetached(string(op), c.router.now()) })
 	}
 }
+
+// Reads implements relay.Reader.
+func (c *call) Reads() bool {
+	return c.reattachable() && (c.method.starts || c.method.Reattaches) && c.operation() != nil
+}
+
+// Read implements relay.Reader: it looks for result_complete.
+func (c *call) Read(message []byte) {
+	complete := false
+	for p := message; len(p) > 0 && len(message) <= mostComplete; {
+		field, _, n := protowire.ConsumeField(p)
+		if n < 0 {
+			complete = false
+			break
+		}
+		complete = complete || field == fieldComplete
+		p = p[n:]
+	}
+	if complete != c.complete.Load() {
+		c.complete.Store(complete)
+	}
+}
+
+// mostComplete is how long the message that ends a result may be: it has four ids and
+// is some 200 bytes long.
+const mostComplete = 1 << 10
 
 // lasting implements operated. The request is read no more once it is whole.
 func (c *call) lasting() []byte {

@@ -268,6 +268,72 @@ func TestReleasedOperationIsNotDetached(t *testing.T) {
 	}
 }
 
+// A client that has read a result to its end may end before it releases the operation:
+// nothing runs any more then, whatever the stream's own end says of others.
+func TestReadOperationIsNotDetached(t *testing.T) {
+	ids := slices.Clip(appendText(appendText(appendText(nil, 1, sparkUUID), 12, operationID), 13, "response"))
+	complete := appendText(appendMessage(ids, fieldComplete, nil), fieldServer, "server")
+	for _, tc := range []struct {
+		name    string
+		answers [][]byte
+		end     relay.Stats
+		want    int
+	}{
+		{"complete", [][]byte{ids, complete}, relay.Stats{Status: "0"}, 0},
+		{"Spark ends long streams for the client to reattach", [][]byte{ids, ids}, relay.Stats{Status: "0"}, 1},
+		{"nothing came", nil, relay.Stats{Status: "0"}, 1},
+		{"complete is not the end", [][]byte{complete, ids}, relay.Stats{Status: "0"}, 1},
+		{"the end was not seen", [][]byte{complete, nil}, relay.Stats{Status: "0"}, 1},
+		{"its number inside another field", [][]byte{appendMessage(ids, 3, complete)}, relay.Stats{Status: "0"}, 1},
+		{"a large message", [][]byte{appendText(bytes.Clone(complete), 2, strings.Repeat("x", 1<<10))}, relay.Stats{Status: "0"}, 1},
+		{"cut short", [][]byte{complete[:len(complete)-9]}, relay.Stats{Status: "0"}, 1},
+		{"the client went", [][]byte{complete}, relay.Stats{Client: true, Reset: true, Err: errors.New("the client went")}, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tr := newTestRouter(t, nil)
+			plan := tr.send(sparkHead("ExecutePlan"))
+			plan.edit(reattachablePlan(), true)
+			c := plan.call.(*call)
+			if !c.Reads() {
+				t.Fatal("it does not read")
+			}
+			for _, message := range tc.answers {
+				c.Read(message)
+			}
+			plan.finish(tc.end)
+			if n := c.to.route.Detached(); n != tc.want {
+				t.Errorf("%d operations to come back for, want %d", n, tc.want)
+			}
+		})
+	}
+	t.Run("it was detached before", func(t *testing.T) {
+		tr := newTestRouter(t, nil)
+		plan := tr.send(sparkHead("ExecutePlan"))
+		plan.edit(reattachablePlan(), true)
+		route := plan.call.(*call).to.route
+		plan.finish(relay.Stats{Status: "0"})
+		if n := route.Detached(); n != 1 {
+			t.Fatalf("%d operations to come back for, want 1", n)
+		}
+		again := tr.send(sparkHead("ReattachExecute"))
+		again.edit(grpcFrame(appendText(appendText(nil, 1, sparkUUID), 3, operationID)), true)
+		again.call.(*call).Read(complete)
+		again.finish(relay.Stats{Status: "0"})
+		if n := route.Detached(); n != 0 {
+			t.Errorf("%d operations to come back for, want 0", n)
+		}
+	})
+	t.Run("calls without an operation are not read", func(t *testing.T) {
+		tr := newTestRouter(t, nil)
+		s := tr.send(sparkHead("AnalyzePlan"))
+		s.edit(analyzeFrame(), true)
+		if s.call.(*call).Reads() {
+			t.Error("it is read")
+		}
+		s.finish(relay.Stats{Status: "0"})
+	})
+}
+
 // One line for each stream, with ids and without secrets.
 func TestStreamLog(t *testing.T) {
 	var out bytes.Buffer

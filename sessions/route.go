@@ -179,6 +179,10 @@ func (r *Route) OperationDetached(op string, now time.Time) { r.live.operations.
 // OperationOver notes that an operation was released, or failed.
 func (r *Route) OperationOver(op string) { r.live.operations.end(op) }
 
+// OperationDone notes that an operation's result was read to its end. A replica through
+// which it was not read may still take it for running, until it is released.
+func (r *Route) OperationDone(op string) { r.live.operations.done(op) }
+
 // Detached returns how many operations clients may come back for, as far as this
 // replica saw them.
 func (r *Route) Detached() int { return r.live.operations.count() }

@@ -52,6 +52,15 @@ func (o *operations) end(id string) {
 	o.remove(id)
 }
 
+// done forgets an operation that this replica knows.
+func (o *operations) done(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.known[id] != nil {
+		o.remove(id)
+	}
+}
+
 func (o *operations) remove(id string) {
 	if o.known[id].told {
 		o.over = append(o.over, id)

@@ -82,6 +82,7 @@ func (f *responseFollow) amend(p, suffix []byte, e *Edits) (longest uint64) {
 			e.Insert(append([]byte(nil), b[:]...))
 		}
 		p = p[n:]
+		f.show(p)
 		if f.left == 0 {
 			f.suffix(suffix, e)
 		}

@@ -21,7 +21,8 @@ type responseFollow struct {
 	prefix [5]byte
 	got    int
 	left   uint64
-	plain  bool // the message is one that amend adds to
+	plain  bool   // the message is one that amend adds to
+	reader Reader // nil = nobody looks
 }
 
 // next takes a piece of the body. It returns the longest length declared in it.
@@ -41,6 +42,7 @@ func (f *responseFollow) next(p []byte) (longest uint64) {
 			f.left = uint64(b[1])<<24 | uint64(b[2])<<16 | uint64(b[3])<<8 | uint64(b[4])
 			f.got = 0
 			longest = max(longest, f.left)
+			f.show(p)
 		}
 	}
 	return longest
@@ -62,6 +64,7 @@ func (s *Stream) responseHeaders(hd *Header, end bool, t *turn) {
 			s.resp.status = hd.Get("grpc-status")
 		} else {
 			s.askSuffix()
+			s.askReader()
 		}
 		c.open(&s.front, hd, end, t)
 		return
