@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sconce-dev/sconce/cmd/sconce/scripttest"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions/launch"
 )
@@ -55,7 +56,7 @@ func (s *served) process(env ...string) *process {
 		}
 	})
 	await(s.t, func() bool {
-		code, _, err := httpGet(s.t.Context(), "http://"+admin+"/readyz")
+		code, _, err := scripttest.Fetch(s.t.Context(), "http://"+admin+"/readyz")
 		return err == nil && code == http.StatusOK
 	}, "a replica that is ready")
 	return p
