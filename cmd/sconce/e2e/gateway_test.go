@@ -241,20 +241,25 @@ func (s *session) close(t *testing.T) {
 
 func (g *gateway) do(t *testing.T, owner string, answer any, args ...string) {
 	t.Helper()
+	if err := g.ask(owner, answer, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask is do for goroutines that are not the test's.
+func (g *gateway) ask(owner string, answer any, args ...string) error {
 	token, err := g.as(owner)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	out, err := g.run(token, append(args, "--output", "json")...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer == nil {
-		return
+	if err != nil || answer == nil {
+		return err
 	}
 	if err := json.Unmarshal([]byte(out), answer); err != nil {
-		t.Fatalf("sconce %s printed no JSON: %v", args[0], err)
+		return fmt.Errorf("sconce %s printed no JSON: %w", args[0], err)
 	}
+	return nil
 }
 
 // url is the session's connection string. PySpark 4 speaks plaintext to

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -134,17 +135,24 @@ func launcherOf(t *testing.T, w *world, preset, dir string) *launch.Process {
 
 func enginePID(t *testing.T, dir, cluster string, in sessions.Instance) int {
 	t.Helper()
-	return pidIn(t, filepath.Join(dir, cluster, in.ID))
+	pid, err := pidIn(filepath.Join(dir, cluster, in.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 // pidIn is the process of the engine that lives in a folder.
-func pidIn(t *testing.T, folder string) int {
-	t.Helper()
-	var p struct{ PID int }
-	if err := json.Unmarshal([]byte(content(t, filepath.Join(folder, "pid"))), &p); err != nil || p.PID < 2 {
-		t.Fatalf("no pid: %v", err)
+func pidIn(folder string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(folder, "pid"))
+	if err != nil {
+		return 0, err
 	}
-	return p.PID
+	var p struct{ PID int }
+	if err := json.Unmarshal(text, &p); err != nil || p.PID < 2 {
+		return 0, fmt.Errorf("no pid in %s: %w", folder, err)
+	}
+	return p.PID, nil
 }
 
 func content(t *testing.T, path string) string {

@@ -220,7 +220,10 @@ func TestCloseInPySpark(t *testing.T) {
 							return
 						}
 						time.Sleep(time.Second) // the first row is not the last, and work has begun
-						s.close(t)
+						if err := s.gate.ask(s.Owner, nil, "session", "close", s.ID, "--ca", s.gate.ca, "--tls"); err != nil {
+							t.Error(err)
+							return
+						}
 						closed <- time.Now()
 					}()
 					got := p.run(t, w, job{URL: s.url("127.0.0.1"), Cases: []string{name}, Scratch: scratch}, patience)[name]

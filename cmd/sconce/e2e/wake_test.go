@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -62,17 +63,26 @@ func (g *gateway) sleepy(t *testing.T, cluster string, more ...string) *session 
 // engineOf is the address of a session's engine, as the registry has it.
 func engineOf(t *testing.T, registry string, s *session) string {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: registry})
-	defer rdb.Close()
-	text, err := rdb.HGet(context.Background(), "sconce:s:{"+s.ID+"}", "engine").Result()
+	address, err := s.engine(t.Context(), registry)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return address
+}
+
+// engine is engineOf for goroutines that are not the test's.
+func (s *session) engine(ctx context.Context, registry string) (string, error) {
+	rdb := redis.NewClient(&redis.Options{Addr: registry})
+	defer rdb.Close()
+	text, err := rdb.HGet(ctx, "sconce:s:{"+s.ID+"}", "engine").Result()
+	if err != nil {
+		return "", err
+	}
 	address := engineAddress(text)
 	if address == "" {
-		t.Fatalf("no engine in %q", text)
+		err = fmt.Errorf("session %s has no engine", s.ID)
 	}
-	return address
+	return address, err
 }
 
 // engineAddress reads it from the field of a session's record.
@@ -82,18 +92,53 @@ func engineAddress(text string) string {
 	return in.Address
 }
 
+// description is what `sconce session describe` says of a session.
+type description struct {
+	State, Reason string
+	Generation    uint64
+	Lost          []string
+}
+
+func (s *session) look() (now description, err error) {
+	return now, s.gate.ask(s.Owner, &now, "session", "describe", s.ID, "--ca", s.gate.ca, "--tls")
+}
+
+func (s *session) described(t *testing.T) description {
+	t.Helper()
+	now, err := s.look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now
+}
+
 func (s *session) state(t *testing.T) string {
 	t.Helper()
-	var seen struct{ State string }
-	s.gate.do(t, s.Owner, &seen, "session", "describe", s.ID, "--ca", s.gate.ca, "--tls")
-	return seen.State
+	return s.described(t).State
+}
+
+// becomes waits until the session is in that state.
+func (s *session) becomes(ctx context.Context, state string) error {
+	return until(ctx, time.Minute, "the session is "+state, func() (bool, error) {
+		now, err := s.look()
+		return now.State == state, err
+	})
 }
 
 // fallsAsleep waits until the session is idle and its engine is gone.
 func (s *session) fallsAsleep(t *testing.T, address string) {
 	t.Helper()
-	within(t, time.Minute, "the session becomes idle", func() bool { return s.state(t) == "idle" })
-	within(t, 30*time.Second, "its engine is stopped", func() bool { return !listens(address) })
+	if err := s.sleeps(t.Context(), address); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sleeps is fallsAsleep for goroutines that are not the test's.
+func (s *session) sleeps(ctx context.Context, address string) error {
+	if err := s.becomes(ctx, "idle"); err != nil {
+		return err
+	}
+	return until(ctx, 30*time.Second, "its engine is stopped", func() (bool, error) { return !listens(address), nil })
 }
 
 func listens(address string) bool {
@@ -107,10 +152,33 @@ func listens(address string) bool {
 
 func within(t *testing.T, limit time.Duration, what string, done func() bool) {
 	t.Helper()
-	for late := time.Now().Add(limit); !done(); time.Sleep(200 * time.Millisecond) {
-		if time.Now().After(late) {
-			t.Fatalf("within %v: not so: %s", limit, what)
+	if err := until(context.Background(), limit, what, func() (bool, error) { return done(), nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until is within for goroutines that are not the test's.
+func until(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
+	for late := time.Now().Add(limit); ; {
+		switch yes, err := done(); {
+		case yes || err != nil:
+			return err
+		case time.Now().After(late):
+			return fmt.Errorf("within %v: not so: %s", limit, what)
 		}
+		if err := nap(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// nap is the pause between two looks.
+func nap(ctx context.Context) error {
+	select {
+	case <-time.After(200 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -162,10 +230,8 @@ func TestWhatIsLostIsSaidOnce(t *testing.T) {
 			through(t, w, dir, s, two, func(url, scratch string) line {
 				return tc.p.run(t, w, job{URL: url, Cases: []string{tc.lost}, Scratch: scratch}, 6*time.Minute)[tc.lost]
 			})
-			var seen struct{ Lost []string }
-			s.gate.do(t, s.Owner, &seen, "session", "describe", s.ID, "--ca", s.gate.ca, "--tls")
-			if len(seen.Lost) != tc.lacks || !strings.Contains(strings.Join(seen.Lost, "\n"), "e2e_lost") {
-				t.Errorf("it is described to have lost %q", seen.Lost)
+			if lost := s.described(t).Lost; len(lost) != tc.lacks || !strings.Contains(strings.Join(lost, "\n"), "e2e_lost") {
+				t.Errorf("it is described to have lost %q", lost)
 			}
 		})
 	}
@@ -175,29 +241,58 @@ func TestWhatIsLostIsSaidOnce(t *testing.T) {
 // falls asleep, its connection is cut, and it goes on by way of another replica.
 func through(t *testing.T, w *world, dir string, s *session, other *gateway, run func(url, scratch string) line) {
 	t.Helper()
+	var first string
+	s.pauses(t, other, func(ctx context.Context) (err error) {
+		if first, err = s.engine(ctx, w.redisAddress); err != nil {
+			return err
+		}
+		pid, err := pidAt(dir, first)
+		if err != nil {
+			return err
+		}
+		if err := s.sleeps(ctx, first); err != nil {
+			return err
+		}
+		return until(ctx, 30*time.Second, "its engine's process is gone", func() (bool, error) { return syscall.Kill(pid, 0) == syscall.ESRCH, nil })
+	}, run)
+	if second := engineOf(t, w.redisAddress, s); second == first {
+		t.Error("it is still on its first engine: nothing was woken")
+	}
+}
+
+// pauses runs a client of the session. When that says in its folder that it is ready,
+// meanwhile is done, which is not in the test's goroutine; then the client's connection
+// is cut, and it goes on by way of another replica.
+func (s *session) pauses(t *testing.T, other *gateway, meanwhile func(context.Context) error, run func(url, scratch string) line) {
+	t.Helper()
 	balancer, err := newLink(s.gate.host())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer balancer.close()
 	scratch := t.TempDir()
-	first := engineOf(t, w.redisAddress, s)
-	pid := pidAt(t, dir, first)
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
 	go func() {
-		if !appears(t.Context(), filepath.Join(scratch, "ready"), 2*time.Minute) {
-			return
-		}
-		s.fallsAsleep(t, first)
-		within(t, 30*time.Second, "its engine's process is gone", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
-		balancer.turn(other.host())
-		balancer.sever()
-		_ = os.WriteFile(filepath.Join(scratch, "asleep"), nil, 0o600)
+		over <- func() error {
+			if !appears(ctx, filepath.Join(scratch, "ready"), 2*time.Minute) {
+				return errors.New("the client did not say that it is ready")
+			}
+			if err := meanwhile(ctx); err != nil {
+				return err
+			}
+			balancer.turn(other.host())
+			balancer.sever()
+			return os.WriteFile(filepath.Join(scratch, "asleep"), nil, 0o600)
+		}()
 	}()
-	if problem := run(s.at(balancer.addr()), scratch).failed(); problem != "" {
-		t.Errorf("after the wake: %s", problem)
+	problem := run(s.at(balancer.addr()), scratch).failed()
+	stop() // the client has ended: it waits for nothing more
+	if err := <-over; err != nil {
+		t.Errorf("while the client waited: %v", err)
 	}
-	if second := engineOf(t, w.redisAddress, s); second == first {
-		t.Error("it is still on its first engine: nothing was woken")
+	if problem != "" {
+		t.Errorf("after the wake: %s", problem)
 	}
 }
 
@@ -331,24 +426,31 @@ func TestCannotStart(t *testing.T) {
 // killEngine kills the engine at that address, whose state is below dir.
 func killEngine(t *testing.T, dir, address string) {
 	t.Helper()
-	if err := syscall.Kill(pidAt(t, dir, address), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(mustPID(t, dir, address), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func pidAt(t *testing.T, dir, address string) int {
+func mustPID(t *testing.T, dir, address string) int {
 	t.Helper()
-	records, err := filepath.Glob(filepath.Join(dir, "engines", "*", "*", "engine.json"))
+	pid, err := pidAt(dir, address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pid
+}
+
+// pidAt is the process of the engine at that address.
+func pidAt(dir, address string) (int, error) {
+	records, err := filepath.Glob(filepath.Join(dir, "engines", "*", "*", "engine.json"))
+	if err != nil {
+		return 0, err
+	}
 	for _, path := range records {
 		text, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(text), strconv.Quote(address)) {
-			continue
+		if err == nil && strings.Contains(string(text), strconv.Quote(address)) {
+			return pidIn(filepath.Dir(path))
 		}
-		return pidIn(t, filepath.Dir(path))
 	}
-	t.Fatalf("no record of an engine at %s", address)
-	return 0
+	return 0, fmt.Errorf("no record of an engine at %s", address)
 }
