@@ -47,6 +47,16 @@ func own(t *testing.T, w *world) (config, dir string) {
 	return text.String(), dir
 }
 
+// alone is a cluster on Sail of which no other test knows, with these settings, in a
+// state folder of its own.
+func alone(t *testing.T, w *world, settings string) (cluster, config, dir string) {
+	t.Helper()
+	cluster, dir = "alone-"+newUUID()[:8], filepath.Join(t.TempDir(), "state")
+	config = fmt.Sprintf("  - {name: %s, launch: {preset: sail, python: %q, orphan_after: 5s, %s}, min_idle_timeout: 2s, %s}\nregistry_grace: 1s\nstate_dir: %q\n",
+		cluster, filepath.Join(w.cache, "venv", "sail", "bin", "python"), lake["sail"], settings, dir)
+	return cluster, config, dir
+}
+
 // sleepy makes a session that becomes idle after idleAfter.
 func (g *gateway) sleepy(t *testing.T, cluster string, more ...string) *session {
 	t.Helper()
