@@ -86,6 +86,7 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	sheet.row("cluster", s.Cluster)
 	sheet.row("state", s.State)
 	sheet.row("reason", s.Reason)
+	sheet.row("what to do", whatToDo(s))
 	sheet.row("being woken", stage(s))
 	sheet.row("not woken", s.WakeFailure)
 	sheet.row("owner", s.Owner)
@@ -115,6 +116,19 @@ func sessionSheet(w io.Writer, s sessionView) error {
 		sheet.row("operations without a stream", fmt.Sprint(s.Detached))
 	}
 	return sheet.Flush()
+}
+
+// whatToDo words what comes next for a session that failed. Whether it can be woken, its
+// cluster decides.
+func whatToDo(s sessionView) string {
+	anew := fmt.Sprintf("close it and create a new one, by `sconce session close %s` and `sconce session create`", s.ID)
+	switch {
+	case s.State != "failed":
+		return ""
+	case s.Generation == 0: // it was never active
+		return anew
+	}
+	return "run the query again, which wakes it where its cluster starts engines anew; else " + anew
 }
 
 // never words a span of which zero means never.

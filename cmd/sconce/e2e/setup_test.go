@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,10 @@ func TestSetupRefused(t *testing.T) {
 			w.gate.do(t, "bea", &left, "session", "describe", name, "--ca", w.gate.ca, "--tls")
 			if left.State != "failed" || !strings.Contains(left.Reason, "cannot be used") {
 				t.Errorf("left behind: %+v", left)
+			}
+			sheet := (&session{gate: w.gate, ID: name, Owner: "bea"}).sheet(t)
+			if !regexp.MustCompile("(?m)^what to do +close it and create a new one, by `sconce session close s-").MatchString(sheet) {
+				t.Errorf("who looks at it reads\n%s", sheet)
 			}
 			w.gate.do(t, "bea", nil, "session", "close", name, "--ca", w.gate.ca, "--tls")
 		})
