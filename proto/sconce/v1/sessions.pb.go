@@ -37,7 +37,9 @@ const (
 	Session_IDLE Session_State = 3
 	// Ended for ever.
 	Session_CLOSED Session_State = 4
-	// The cluster could not be had; see reason. Close it and create a new one.
+	// The cluster could not be had, or the engine has ended; see reason. Of the latter
+	// the next request wakes it, where the cluster starts engines anew; else close it
+	// and create a new one.
 	Session_FAILED Session_State = 5
 )
 
