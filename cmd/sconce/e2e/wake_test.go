@@ -220,33 +220,6 @@ func TestWake(t *testing.T) {
 	}
 }
 
-// TestWhatIsLostIsSaidOnce: what could not be brought onto the new engine ends one query
-// of the client with a list of it. The same SparkSession goes on after that, with the
-// rest, and `sconce session describe` keeps saying it.
-func TestWhatIsLostIsSaidOnce(t *testing.T) {
-	w := needs(t)
-	config, dir := own(t, w)
-	one, two := w.gate.replica(t, config), w.gate.replica(t, config)
-	for _, tc := range []struct {
-		cluster, lost string
-		p             python
-		lacks         int
-	}{
-		{"own-sail-session", "lost_sail", py40, 1}, {"own-sail-session", "lost_sail", newest, 1},
-		{"own-spark-session", "lost_spark", newest, 2},
-	} {
-		t.Run(tc.cluster+"/"+tc.p.name, func(t *testing.T) {
-			s := one.sleepy(t, tc.cluster)
-			through(t, w, dir, s, two, func(url, scratch string) line {
-				return tc.p.run(t, w, job{URL: url, Cases: []string{tc.lost}, Scratch: scratch}, 6*time.Minute)[tc.lost]
-			})
-			if lost := s.described(t).Lost; len(lost) != tc.lacks || !strings.Contains(strings.Join(lost, "\n"), "e2e_lost") {
-				t.Errorf("it is described to have lost %q", lost)
-			}
-		})
-	}
-}
-
 // through runs a client that says in its folder when it is ready. Then its session
 // falls asleep, its connection is cut, and it goes on by way of another replica.
 func through(t *testing.T, w *world, dir string, s *session, other *gateway, run func(url, scratch string) line) {
