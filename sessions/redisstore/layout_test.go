@@ -1,15 +1,12 @@
 package redisstore_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"flag"
 	"fmt"
 	"os"
 	"slices"
-	"sort"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,15 +21,19 @@ import (
 // While replicas are replaced one by one, two versions of Sconce share one Redis, and
 // what the older one wrote is read for as long as sessions live. So each layout that
 // was ever released stays here as a list of the commands that make it,
-// testdata/layout-N.txt, and this version has to read and go on with every one.
+// testdata/layout-N.txt, and this version has to read and go on with every one. What
+// replicas share besides sessions, and what they say on the channel, is in
+// testdata/shared-N.txt likewise.
 //
-// Whoever changes what is written records the next file and leaves the others alone:
+// Whoever changes what is written records the next file and leaves the others alone;
+// also where it is the form of a value alone, which no test sees:
 //
-//	go test ./sessions/redisstore -run TestLayoutIsRecorded -layout.record testdata/layout-4.txt
-var recordLayout = flag.String("layout.record", "", "write the present layout to this file")
+//	go test ./sessions/redisstore -run TestLayoutIsRecorded -layout.record testdata/layout-5.txt
+var recordLayout = flag.String("layout.record", "", "write the present layout to this file, layout-N.txt or shared-N.txt")
 
-// newestLayout is what this version writes.
-const newestLayout = "testdata/layout-3.txt"
+// newestLayout is what this version writes. 2: steps have names. 3: the good tokens of owners
+// and organisations. 4: the second behind the name of a step.
+const newestLayout = "testdata/layout-4.txt"
 
 // The time of the story, and when what must not end in it ends.
 var (
@@ -244,7 +245,7 @@ func TestOldLayoutsAreRead(t *testing.T) {
 	written, _ := tellerOn(t)
 	written.tell()
 	want := written.view()
-	for _, file := range layouts(t) {
+	for _, file := range recorded(t, newestLayout) {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
 			w, raw := tellerOn(t)
@@ -295,24 +296,33 @@ func (w *teller) goesOn() {
 // of the layout is a decision, with a file of its own.
 func TestLayoutIsRecorded(t *testing.T) {
 	t.Parallel()
-	w, raw := tellerOn(t)
-	w.tell()
-	now := dump(t, raw)
-	if *recordLayout != "" {
-		if err := os.WriteFile(*recordLayout, []byte(strings.Join(now, "\n")+"\n"), 0o600); err != nil {
-			t.Fatal(err)
+	for newest, tell := range map[string]func(*teller){newestLayout: (*teller).tell, newestShared: (*teller).tellShared} {
+		w, raw := tellerOn(t)
+		said := w.overhear(raw)
+		tell(w)
+		now := dump(t, raw)
+		if newest == newestShared {
+			now = append(now, said()...)
 		}
-		return
-	}
-	got, want := shape(now), shape(lines(t, newestLayout))
-	for _, one := range got {
-		if !slices.Contains(want, one) {
-			t.Errorf("written, and not in %s: %s", newestLayout, one)
+		if *recordLayout != "" {
+			if kindOfFile(*recordLayout) != kindOfFile(newest) {
+				continue
+			}
+			if err := os.WriteFile(*recordLayout, []byte(strings.Join(now, "\n")+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			continue
 		}
-	}
-	for _, one := range want {
-		if !slices.Contains(got, one) {
-			t.Errorf("in %s, and not written: %s", newestLayout, one)
+		got, want := shape(now), shape(lines(t, newest))
+		for _, one := range got {
+			if !slices.Contains(want, one) {
+				t.Errorf("written, and not in %s: %s", newest, one)
+			}
+		}
+		for _, one := range want {
+			if !slices.Contains(got, one) {
+				t.Errorf("in %s, and not written: %s", newest, one)
+			}
 		}
 	}
 }
@@ -330,124 +340,4 @@ func TestLaterRecordsAreNotRead(t *testing.T) {
 	if _, err := w.Key(w.ctx, "key-ci"); err == nil || !strings.Contains(err.Error(), "upgrade it") {
 		t.Errorf("an API key of version 2: %v", err)
 	}
-}
-
-func layouts(t *testing.T) []string {
-	t.Helper()
-	found, err := os.ReadDir("testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var files []string
-	for _, f := range found {
-		if strings.HasPrefix(f.Name(), "layout-") {
-			files = append(files, "testdata/"+f.Name())
-		}
-	}
-	if !slices.Contains(files, newestLayout) {
-		t.Fatalf("no %s among %v", newestLayout, files)
-	}
-	return files
-}
-
-func lines(t *testing.T, file string) (all []string) {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for in := bufio.NewScanner(f); in.Scan(); {
-		all = append(all, in.Text())
-	}
-	return all
-}
-
-// words are the command of a line.
-func words(line string) (list []any) {
-	for rest := line; rest != ""; {
-		quoted, err := strconv.QuotedPrefix(rest)
-		if err != nil {
-			panic(err) // a file of ours
-		}
-		text, _ := strconv.Unquote(quoted)
-		list = append(list, text)
-		rest = strings.TrimPrefix(rest[len(quoted):], " ")
-	}
-	return list
-}
-
-func load(t *testing.T, raw *redis.Client, file string) {
-	t.Helper()
-	for _, line := range lines(t, file) {
-		if err := raw.Do(t.Context(), words(line)...).Err(); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-	}
-}
-
-// shape is what a dump says without its values: "HSET key field", "SADD key".
-func shape(dump []string) (list []string) {
-	for _, line := range dump {
-		w := words(line)
-		if w[0] == "HSET" {
-			list = append(list, fmt.Sprintf("%s %s %s", w[0], w[1], w[2]))
-			continue
-		}
-		list = append(list, fmt.Sprintf("%s %s", w[0], w[1]))
-	}
-	sort.Strings(list)
-	return slices.Compact(list)
-}
-
-// dump lists commands that make all that is there, an hour being any time to live.
-func dump(t *testing.T, raw *redis.Client) (list []string) {
-	t.Helper()
-	ctx := t.Context()
-	say := func(words ...string) {
-		for i := range words {
-			words[i] = strconv.QuoteToASCII(words[i])
-		}
-		list = append(list, strings.Join(words, " "))
-	}
-	keys, err := raw.Keys(ctx, "*").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sort.Strings(keys)
-	for _, key := range keys {
-		switch kind := raw.Type(ctx, key).Val(); kind {
-		case "hash":
-			fields := raw.HGetAll(ctx, key).Val()
-			for _, f := range fieldsOf(fields) {
-				say("HSET", key, f, fields[f])
-			}
-		case "string":
-			say("SET", key, raw.Get(ctx, key).Val())
-		case "set":
-			members := raw.SMembers(ctx, key).Val()
-			sort.Strings(members)
-			for _, m := range members {
-				say("SADD", key, m)
-			}
-		case "zset":
-			for _, z := range raw.ZRangeWithScores(ctx, key, 0, -1).Val() {
-				say("ZADD", key, strconv.FormatFloat(z.Score, 'f', -1, 64), fmt.Sprint(z.Member))
-			}
-		default:
-			t.Fatalf("%s is a %s: dump does not know that", key, kind)
-		}
-		if raw.PTTL(ctx, key).Val() > 0 {
-			say("PEXPIRE", key, "3600000")
-		}
-	}
-	return list
-}
-
-func fieldsOf(fields map[string]string) (names []string) {
-	for f := range fields {
-		names = append(names, f)
-	}
-	sort.Strings(names)
-	return names
 }
