@@ -33,11 +33,18 @@ func (m *Manager) close(ctx context.Context, id ID, reason string) (Session, err
 	}
 	failpoint.Hit("close.recorded")
 	m.OnClosed(id, ErrClosed)
+	m.Release(s)
+	return s, err
+}
+
+// Release has Run tell the engine of a session that is closed, ReleaseDelay from now. It
+// is what a Resolver wants as OnLate: the engine may have been told before, and must be
+// again.
+func (m *Manager) Release(s Session) {
 	if !m.closed.add(s) {
 		m.Logger.Warn("engine is not told of a close: it came after the end of Run",
-			zap.String("session", string(id)), zap.String("cluster", s.Cluster))
+			zap.String("session", string(s.ID)), zap.String("cluster", s.Cluster))
 	}
-	return s, err
 }
 
 // Run closes sessions whose maximum age is over, and tells the engines of closed

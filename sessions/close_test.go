@@ -120,6 +120,33 @@ func TestCloseAgain(t *testing.T) {
 	})
 }
 
+// A session that this replica hears of late is released like one that it closed, and
+// nothing else of it is done again.
+func TestReleaseOfASessionThatOthersClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		s, spark := m.used(t, "a")
+		m.OnClosed = func(sessions.ID, error) { t.Error("cut by the manager") }
+		closed, err := m.memory.Transition(t.Context(), s.ID, sessions.CloseAt(time.Now(), "elsewhere"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := m.run(t)
+		m.Release(closed)
+		time.Sleep(2*time.Second - time.Nanosecond)
+		m.wantReleases(t, 0)
+		time.Sleep(time.Nanosecond)
+		m.wantReleases(t, 1)
+		if want := []string{"c ann " + string(spark)}; !slices.Equal(m.engine.released, want) {
+			t.Errorf("released %v, want %v", m.engine.released, want)
+		}
+		_ = stop()
+		m.Release(closed)
+		m.wantUntold(t, 1)
+		m.wantReleases(t, 1)
+	})
+}
+
 func TestCloseOfAnUnusedSessionAsksNoEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)

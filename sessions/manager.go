@@ -58,7 +58,8 @@ type ManagerConfig struct {
 	// ReleaseDelay is how long after a close the engine is told: by then every
 	// replica has cut the session's streams, so that their users read that it was
 	// closed and not what the engine says of a query whose session went away. It
-	// should be no less than ResolverConfig.Trust. 0 = 2 s.
+	// should be no less than ResolverConfig.Trust. Replicas that hear of it later tell
+	// the engine again: ResolverConfig.OnLate. 0 = 2 s.
 	ReleaseDelay time.Duration
 	// ReleaseTimeout is how long the engine then has to forget one session, and
 	// at the end of Run all those that still wait. 0 = 2 s.

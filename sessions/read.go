@@ -196,6 +196,7 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 		r.mu.Unlock()
 		return old
 	}
+	late := r.age(e) > r.Trust
 	e.confirmed.Store(max(e.confirmed.Load(), int64(asked)))
 	if carried != nil {
 		e.live.carried.Store(carried)
@@ -212,6 +213,9 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 	close(old.replaced)
 	if ended(now.err) && !ended(old.err) {
 		r.end(s.ID, now.err)
+		if late && s.State == Closed {
+			r.OnLate(s)
+		}
 	}
 	if s.Revoked != old.session.Revoked {
 		r.tellRevoked(now)

@@ -69,6 +69,58 @@ func TestCloseIsFoundWithoutPush(t *testing.T) {
 	}
 }
 
+// Who hears of a close so late that others may have told the engine before says so: what
+// it let through meanwhile has to be told of again. Who hears in time does not.
+func TestCloseThatIsHeardLate(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		cut        time.Duration // the registry does not answer for so long, and says nothing
+		late, seen bool
+	}{
+		{"at once", 0, false, true},
+		{"within Trust", 1900 * time.Millisecond, false, true},
+		{"cut off for longer than Trust", 2100 * time.Millisecond, true, true},
+		{"cut off for long", 20 * time.Second, true, true},
+		{"of a session that was never here", 20 * time.Second, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := storetest.NewMemory()
+				s := active(t, m)
+				var late []sessions.Session
+				var r *replica
+				r = newReplica(t, m, func(conf *sessions.ResolverConfig) {
+					conf.OnLate = func(s sessions.Session) {
+						r.wantEnds(1, sessions.ErrClosed) // the streams first
+						late = append(late, s)
+					}
+				})
+				r.run(t)
+				if c.seen {
+					r.lookup(s.ID).StreamOpened()
+				}
+				gate := make(chan struct{})
+				m.Gate(gate)
+				m.Silence(true)
+				time.Sleep(c.cut)
+				m.Silence(false)
+				closed := step(t, m, s, sessions.Closed)
+				synctest.Wait()
+				m.Gate(nil)
+				close(gate)
+				time.Sleep(3 * time.Second)
+				r.wantEnds(1, sessions.ErrClosed)
+				if len(late) > 1 || (len(late) == 1) != c.late {
+					t.Fatalf("late were %+v", late)
+				}
+				if c.late && (late[0].ID != s.ID || late[0].State != sessions.Closed || late[0].Cluster != closed.Cluster || late[0].Owner != closed.Owner) {
+					t.Errorf("late was %+v, want %+v", late[0], closed)
+				}
+			})
+		})
+	}
+}
+
 func TestFailedSessionEndsItsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := storetest.NewMemory()

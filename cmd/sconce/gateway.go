@@ -135,9 +135,10 @@ func (g *gateway) Run(ctx context.Context) error {
 		return err
 	}
 	live := proxy.NewLive()
+	var manager *sessions.Manager
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{
 		Directory: store, Clusters: clusters, Engine: sessions.EngineClient{}, Turns: store, Waker: waker, Uses: store, TouchEvery: touchEvery(cfg.Clusters),
-		OnEnd: live.End, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, ReadTimeout: readTimeout(cfg.Redis.Timeout), Now: g.now, Logger: log,
+		OnEnd: live.End, OnLate: func(s sessions.Session) { manager.Release(s) }, OnRevoke: live.Revoke, Grace: cfg.RegistryGrace, ReadTimeout: readTimeout(cfg.Redis.Timeout), Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -146,7 +147,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manager, err := sessions.NewManager(sessions.ManagerConfig{
+	manager, err = sessions.NewManager(sessions.ManagerConfig{
 		Store: store, Tokens: store, Keys: store, Engine: sessions.EngineClient{}, Issuer: issuer, Waker: waker, Clusters: clusters, Deadlines: store, Audit: audit, OnClosed: live.End, Operators: operators(cfg.Auth.Operators),
 		TokenLifetime: cfg.Auth.TokenLifetime, MaxTokenLifetime: cfg.Auth.MaxTokenLifetime, Now: g.now, Logger: log,
 	})

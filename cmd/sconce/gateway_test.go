@@ -38,6 +38,8 @@ type served struct {
 	log     *lockedBuffer
 	dir     string
 	file    string
+	key     string // the file of its signing key
+	redis   string // the address of its Redis
 	spark   *proxytest.Spark
 }
 
@@ -77,32 +79,44 @@ func startServe(t *testing.T, more ...string) *served {
 // startServeWith is startServe with more settings in auth, as ", key: value".
 func startServeWith(t *testing.T, auth string, more ...string) *served {
 	t.Helper()
-	s := &served{
-		t: t, signals: make(chan os.Signal, 2), hangups: make(chan os.Signal, 1), exit: make(chan int, 1), log: &lockedBuffer{},
-		dir: t.TempDir(), spark: newSpark(t),
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = ln.Addr().String()
-	ln.Close()
-	key := filepath.Join(s.dir, "signing.pem")
+	dir := t.TempDir()
+	key := filepath.Join(dir, "signing.pem")
 	if _, err := makeKey("ES256", key); err != nil {
 		t.Fatal(err)
 	}
+	s := &served{t: t, dir: dir, key: key, redis: miniredis.RunT(t).Addr(), spark: newSpark(t)}
+	s.start(auth, more...)
+	return s
+}
+
+// beside is a second replica, which reaches the same Redis by another way.
+func (s *served) beside(redis string) *served {
+	s.t.Helper()
+	other := &served{t: s.t, dir: s.t.TempDir(), key: s.key, redis: redis, spark: s.spark}
+	other.start("")
+	return other
+}
+
+func (s *served) start(auth string, more ...string) {
+	s.t.Helper()
+	s.signals, s.hangups, s.exit, s.log = make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan int, 1), &lockedBuffer{}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.addr = ln.Addr().String()
+	ln.Close()
 	s.file = filepath.Join(s.dir, "sconce.yaml")
-	yaml := strings.NewReplacer("%KEY%", key, "%AUTH%", auth, "%REDIS%", miniredis.RunT(t).Addr(), "%SPARK%", s.spark.Addr()).Replace(serveYAML)
+	yaml := strings.NewReplacer("%KEY%", s.key, "%AUTH%", auth, "%REDIS%", s.redis, "%SPARK%", s.spark.Addr()).Replace(serveYAML)
 	if err := os.WriteFile(s.file, []byte(yaml+"listen: "+s.addr+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, now: time.Now, signals: s.signals}
 	a.hangups = func() (<-chan os.Signal, func()) { return s.hangups, func() {} }
 	args := append([]string{"serve", "--config", s.file}, more...)
 	go func() { s.exit <- a.run(context.Background(), args) }()
-	t.Cleanup(s.end)
+	s.t.Cleanup(s.end)
 	s.await("serving")
-	return s
 }
 
 // await waits until the log has a word.
