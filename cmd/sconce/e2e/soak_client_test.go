@@ -53,6 +53,8 @@ type patient struct {
 	retried func() // is told of each attempt after the first
 	// broke says whether an engine was cut off since then; nil = never.
 	broke func(begun time.Time) bool
+	// kept is told of an operation that could not be released; nil = nobody is.
+	kept func(operation string, err error)
 }
 
 // patience is far more than any fault lasts: what is UNAVAILABLE for longer is lost.
@@ -106,12 +108,17 @@ func (p *patient) result(ctx context.Context, sql string) (answer, error) {
 func (p *patient) run(ctx context.Context, plan wire) (answer, error) {
 	operation := newUUID()
 	got, err := p.follow(ctx, operation, plan.operation(operation), nil)
-	_, _ = p.unary(ctx, "ReleaseExecute", p.release(operation)) // of one that failed there may be nothing left
+	p.release(ctx, operation)
 	return got, err
 }
 
-func (p *patient) release(operation string) wire {
-	return request(p.spark, p.owner).text(3, operation).message(5, nil)
+// release lets the engine forget an operation. Of one that failed there may be nothing
+// left, so nobody judges what it answers.
+func (p *patient) release(ctx context.Context, operation string) {
+	_, err := p.unary(ctx, "ReleaseExecute", request(p.spark, p.owner).text(3, operation).message(5, nil))
+	if err != nil && p.kept != nil {
+		p.kept(operation, err)
+	}
 }
 
 // errEnough ends follow early.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"strconv"
@@ -213,20 +214,81 @@ func (d *drawn) artifacts(x *proxytest.Exchange) error {
 
 // forgets waits until nothing is left: Sconce tells an engine of a close two seconds
 // later, and again for half a minute where that fails. What a replica had closed that
-// was killed before, stays (docs/faults.md): lost says whether one was, after that time.
-func (d *drawn) forgets(t *testing.T, lost func(begun time.Time) bool) {
+// was killed before, stays (docs/faults.md): lost says whether one was. A client that
+// could not release an operation has left it to the close.
+func (d *drawn) forgets(t *testing.T, ends *endLog, lost func(from, to time.Time) bool) {
 	t.Helper()
 	for begun := time.Now(); len(d.left()) > 0 && time.Since(begun) < 30*time.Second; {
 		time.Sleep(100 * time.Millisecond)
 	}
 	for id, op := range d.left() {
-		at := op.begun.Format(time.StampMilli)
-		if lost(op.begun) {
-			t.Logf("the engine still has an operation of %s: the replica that closed its session may have been killed", at)
+		text := fmt.Sprintf("the engine still has operation %s of Spark session %s, begun at %s: %s", id, op.spark, op.begun.Format(time.StampMilli), ends.of(id, op.spark))
+		if ends.end(op.spark).untold(lost) {
+			t.Logf("%s; the replica that closed it may have been killed", text)
 			continue
 		}
-		t.Errorf("the engine still has operation %s of Spark session %s, begun at %s, whose session is closed", id, op.spark, at)
+		t.Error(text)
 	}
+}
+
+// toldWithin is how long after the answer to a close an engine is told on a busy machine.
+const toldWithin = 5 * time.Second
+
+// endLog knows how what clients had on an engine ended.
+type endLog struct {
+	mu       sync.Mutex
+	sessions map[string]end    // by the Spark session, those that are closed
+	unfreed  map[string]string // by the operation, what its ReleaseExecute ended with
+}
+
+// end is a close: when it was first asked for, and answered.
+type end struct{ asked, answered time.Time }
+
+// untold says whether the engine may not have been told of it, since a replica was killed.
+// One that was never asked for is long before every fault.
+func (e end) untold(killed func(from, to time.Time) bool) bool {
+	return killed(e.asked, e.answered.Add(toldWithin))
+}
+
+func newEndLog() *endLog { return &endLog{sessions: map[string]end{}, unfreed: map[string]string{}} }
+
+func (l *endLog) closed(spark string, asked time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sessions[spark] = end{asked, time.Now()}
+}
+
+func (l *endLog) kept(operation string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unfreed[operation] = reasonOf(err)
+}
+
+func (l *endLog) end(spark string) end {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sessions[spark]
+}
+
+// of says how an operation and its session ended.
+func (l *endLog) of(operation, spark string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := "its client released it"
+	if reason := l.unfreed[operation]; reason != "" {
+		text = "its ReleaseExecute ended with " + reason
+	}
+	if e, ok := l.sessions[spark]; ok {
+		return fmt.Sprintf("%s, its session was closed from %s to %s", text, e.asked.Format(time.StampMilli), e.answered.Format(time.StampMilli))
+	}
+	return text + ", its session was not closed"
+}
+
+// unreleased is how many operations were left to the close of their session.
+func (l *endLog) unreleased() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.unfreed)
 }
 
 // left are the operations that nobody released.

@@ -67,14 +67,12 @@ func (l *faultLog) begin(k *faultKind) *fault {
 	return f
 }
 
-// killedAfter says whether a replica was killed soon after that: a session lives for
-// some seconds more, and its engine is told of its close two seconds later.
-func (l *faultLog) killedAfter(begun time.Time) bool {
+// killed says whether a replica was killed between these times.
+func (l *faultLog) killed(from, to time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.list, func(f *fault) bool {
-		since := f.begun.Sub(begun)
-		return f.name == "a replica ended by SIGKILL" && since > 0 && since < noticed
+		return f.name == "a replica ended by SIGKILL" && f.begun.After(from) && f.begun.Before(to)
 	})
 }
 
@@ -230,6 +228,37 @@ func TestSoakExcuses(t *testing.T) {
 			i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.name == tc.fault })
 			l := faultLog{list: []*fault{{faultKind: &faultKinds[i], begun: at.Add(-time.Second), over: at}}}
 			if got := l.allows(tc.begun, tc.on, engineReason(tc.said)); got != tc.want {
+				t.Errorf("it is excused: %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestSoakUntold: an engine that still has something of a closed session passes where a
+// replica was killed between the close and what the engine is told of it, and only there.
+func TestSoakUntold(t *testing.T) {
+	asked := time.Now()
+	answered := asked.Add(2 * time.Second)
+	for _, tc := range []struct {
+		name, fault string
+		begun       time.Time
+		open, want  bool
+	}{
+		{name: "killed before the answer", fault: "a replica ended by SIGKILL", begun: asked.Add(time.Second), want: true},
+		{name: "killed before the engine was told", fault: "a replica ended by SIGKILL", begun: answered.Add(time.Second), want: true},
+		{name: "killed before the close", fault: "a replica ended by SIGKILL", begun: asked.Add(-time.Second)},
+		{name: "killed long after it", fault: "a replica ended by SIGKILL", begun: answered.Add(toldWithin + time.Second)},
+		{name: "another fault", fault: "a replica ended by SIGTERM", begun: answered.Add(time.Second)},
+		{name: "never closed", fault: "a replica ended by SIGKILL", begun: asked.Add(time.Second), open: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.name == tc.fault })
+			l := faultLog{list: []*fault{{faultKind: &faultKinds[i], begun: tc.begun}}}
+			e := end{asked, answered}
+			if tc.open {
+				e = end{}
+			}
+			if got := e.untold(l.killed); got != tc.want {
 				t.Errorf("it is excused: %v, want %v", got, tc.want)
 			}
 		})

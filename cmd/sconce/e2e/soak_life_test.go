@@ -154,6 +154,7 @@ func (c *soaker) open(ctx context.Context) {
 		caller: &caller{conn: c.conn}, spark: newUUID(), owner: c.owner,
 		retried: func() { c.counts.retried.Add(1) },
 		broke:   func(begun time.Time) bool { return c.faults.allows(begun, c.on(), cutInMessage) },
+		kept:    c.ends.kept,
 	}
 	api, begun := sconcev1.NewSessionServiceClient(c.conn), time.Now()
 	request := &sconcev1.CreateSessionRequest{Cluster: c.cluster, RequestId: newUUID()}
@@ -220,6 +221,7 @@ func (c *soaker) close(ctx context.Context) {
 	if !c.judge("close", begun, err) {
 		return
 	}
+	c.ends.closed(c.patient.spark, begun)
 	// A replica that cannot hear Redis may serve it from what it knows for registry_grace.
 	for begun := time.Now(); ; {
 		_, err := c.patient.unary(ctx, "Config", c.begin().message(3, wire(nil).message(2, wire(nil).text(1, "spark.sql.session.timeZone"))))
@@ -308,7 +310,7 @@ func (c *soaker) cancel(ctx context.Context) {
 	if c.sail() { // it has to end too
 		_, _ = c.patient.unary(ctx, "Interrupt", c.begin().varint(4, 3).text(6, operation))
 	}
-	_, _ = c.patient.unary(ctx, "ReleaseExecute", c.patient.release(operation))
+	c.patient.release(ctx, operation)
 	if err == errEnough { //nolint:errorlint // follow returns it as it is
 		err = nil
 	}
@@ -339,7 +341,7 @@ func (c *soaker) interrupt(ctx context.Context) {
 		}
 	case err = <-ended:
 	}
-	_, _ = c.patient.unary(ctx, "ReleaseExecute", c.patient.release(operation))
+	c.patient.release(ctx, operation)
 	if strings.Contains(status.Convert(err).Message(), "OPERATION_CANCELED") {
 		err = nil
 	} else if err == nil {

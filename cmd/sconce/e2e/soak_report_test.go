@@ -348,7 +348,7 @@ func (s *soak) report(before, after *sample) string {
 		}
 		line("| %s | %d | %s |", name, n.right[name], strings.Join(excused, ", "))
 	}
-	line("\nWrong answers and errors without an excuse: %d. Attempts that were repeated: %d. Sessions that slept and woke: %d.", n.wrong, n.retried.Load(), s.woken.Load())
+	line("\nWrong answers and errors without an excuse: %d. Attempts that were repeated: %d. Sessions that slept and woke: %d. Operations whose ReleaseExecute failed, and that were left to the close: %d.", n.wrong, n.retried.Load(), s.woken.Load(), s.ends.unreleased())
 	line("\n| when all clients are gone | before | after | the replica that was restarted last, after |\n|---|---|---|---|")
 	p, q, r := before.replicas[0], after.replicas[0], after.replicas[1]
 	line("| goroutines | %d | %d | %d |", p.goroutines, q.goroutines, r.goroutines)

@@ -55,6 +55,7 @@ type soak struct {
 	soakers []*soaker
 	stop    chan struct{} // closed: clients finish what they do
 	faults  faultLog
+	ends    *endLog
 	counts  soakCounts
 	woken   atomic.Int64
 }
@@ -74,7 +75,7 @@ func TestSoak(t *testing.T) {
 	s.run(t)
 	after := s.settled(t, before)
 	s.compare(t, before, after)
-	s.drawn.forgets(t, s.faults.killedAfter)
+	s.drawn.forgets(t, s.ends, s.faults.killed)
 	text := s.report(before, after)
 	t.Log("\n" + text)
 	if *soakReport != "" && !t.Failed() {
@@ -86,7 +87,7 @@ func TestSoak(t *testing.T) {
 
 func newSoak(t *testing.T, w *world) *soak {
 	t.Helper()
-	s := &soak{w: w, seed: *soakSeed, dir: filepath.Join(w.dir, "soak"), stop: make(chan struct{})}
+	s := &soak{w: w, seed: *soakSeed, dir: filepath.Join(w.dir, "soak"), stop: make(chan struct{}), ends: newEndLog()}
 	if s.seed == 0 {
 		s.seed = uint64(time.Now().UnixNano())
 	}
