@@ -183,7 +183,7 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	case errors.As(err, &drain):
 		return refuseClusterDraining.With("cluster", drain.Cluster, "why", drainReason(drain)), true
 	case errors.As(err, &setup):
-		return refuseSetup.With("session", string(setup.Session), "cluster", setup.Cluster, "what", setup.What, "why", setup.Problem), true
+		return refuseSetupNew.With("cluster", setup.Cluster, "what", setup.What, "why", setup.Problem), true
 	case errors.As(err, &invalid):
 		return refuseArgument.With("field", invalid.Field, "problem", invalid.Problem), true
 	case errors.As(err, &cluster):

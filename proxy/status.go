@@ -218,6 +218,8 @@ var (
 	refuseClusterDraining = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_DRAINING", HTTP: 400,
 		Message: "cluster {cluster} is draining ({why}) and takes no new session: " +
 			"create it on another one, `sconce cluster list` names them, or wait until an operator resumes this one"})
+	refuseSetupNew = row(Refusal{Code: codes.FailedPrecondition, Reason: "SETUP_REFUSED", HTTP: 400,
+		Message: "cluster {cluster} does not take {what} ({why}), so no session was made: choose what it has, or leave that out"})
 	refuseClusterInactive = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_NOT_ACTIVE", HTTP: 400,
 		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: close it and create a new one, " + anew +
 			"; operators, check that the cluster runs{log}"})
@@ -269,7 +271,7 @@ func Refusals() []Refusal {
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
-		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseNoCluster, refuseClusterDraining, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
+		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseNoCluster, refuseClusterDraining, refuseSetupNew, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
 		refusePath, refusePathVerb, refuseNotJSON, refuseJSON, refuseBodySize, refuseBodySlow,
 	}

@@ -60,11 +60,11 @@ func madeOf(s, others string) bool {
 }
 
 // Create records a session, waits until its cluster answers and returns it
-// active. Where the cluster does not answer within ProbeTimeout, or does not take
-// what the session chose, the session is left failed, with the reason, and the
-// error is a *ClusterError or a *SetupError. ErrNameTaken, ErrNoCluster,
-// *LimitError, *DrainError, *InvalidError; ErrClosed if it was closed meanwhile. Where
-// its engine may not be launched, the session is left closed, for an hour.
+// active. Where the cluster does not answer within ProbeTimeout, the session is left
+// failed, with the reason, and the error is a *ClusterError. ErrNameTaken, ErrNoCluster,
+// *LimitError, *DrainError, *SetupError, *InvalidError; ErrClosed if it was closed
+// meanwhile. Where its engine may not be launched, or does not take what the session
+// chose, the session is left closed, for an hour.
 func (m *Manager) Create(ctx context.Context, a Actor, r CreateRequest) (s Session, err error) {
 	_, entry, err := m.checkAndAudit(ctx, a, ActionCreate, "")
 	if err != nil {
@@ -133,20 +133,18 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 	if err == nil || errors.Is(err, ErrConflict) {
 		return m.reread(ctx, s)
 	}
+	var setup *SetupError
+	if errors.As(err, &setup) {
+		return m.withdraw(ctx, s, &SetupError{Cluster: setup.Cluster, What: setup.What, Problem: setup.Problem})
+	}
 	if isRefusal(err) {
 		return m.withdraw(ctx, s, err)
 	}
 	if !isFailure(err) {
 		return s, err
 	}
-	var setup *SetupError
+	m.Logger.Warn("cluster cannot be had", zap.String("cluster", s.Cluster), zap.String("session", string(s.ID)), zap.Error(err))
 	failed := clusterError(s, err)
-	if errors.As(err, &setup) {
-		err = setup
-	} else {
-		m.Logger.Warn("cluster cannot be had", zap.String("cluster", s.Cluster), zap.String("session", string(s.ID)), zap.Error(err))
-		err = failed
-	}
 	now, terr := m.Store.Transition(ctx, s.ID, Transition{From: Pending, Generation: s.Generation, To: Failed, Reason: failed.Reason, At: m.Now()})
 	if errors.Is(terr, ErrConflict) { // the same request, sent twice at once
 		return m.reread(ctx, s)
@@ -154,20 +152,22 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 	if terr != nil {
 		return s, terr
 	}
-	return now, err
+	return now, failed
 }
 
-// isRefusal says that an engine may not be launched now, though it could be.
+// isRefusal says that a new session may not have an engine now, or that its engine
+// does not take what it chose: another time it may be otherwise.
 func isRefusal(err error) bool {
 	var limit *LimitError
-	return errors.As(err, &limit) || errors.Is(err, ErrDraining)
+	var setup *SetupError
+	return errors.As(err, &limit) || errors.As(err, &setup) || errors.Is(err, ErrDraining)
 }
 
 // withdrawnKept is how long a session can be seen that was refused when it was made.
 // Whoever tries again and again would fill the lists with them.
 const withdrawnKept = time.Hour
 
-// withdraw closes a new session that may not have an engine, so that its name is free
+// withdraw closes a new session that nobody could use, so that its name is free
 // for another try.
 func (m *Manager) withdraw(ctx context.Context, s Session, why error) (Session, error) {
 	closed, err := m.Store.Transition(ctx, s.ID, Transition{

@@ -114,6 +114,7 @@ const (
 
 // SetupError says what of a session's choice its engine does not take.
 type SetupError struct {
+	// Session is "" where it was to be made, and was not.
 	Session ID
 	Cluster string
 	// What is a catalog, a database or a key of the configuration, with its name.

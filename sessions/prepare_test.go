@@ -115,14 +115,15 @@ func TestPrepareRefused(t *testing.T) {
 	}
 }
 
-// What the engine does not take fails the session, with the reason; nothing of
-// the trial stays.
+// What the engine does not take makes no session: what is left of it is closed, for an
+// hour, with the reason, and its name is free. Nothing of the trial stays.
 func TestCreateWithASetupThatWillNotDo(t *testing.T) {
 	m := newManager(t)
-	m.engine.setup = &sessions.SetupError{Cluster: "c", What: `catalog "nope"`, Problem: "not found"}
-	s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: "a", Options: sessions.Options{Catalog: "nope"}})
+	m.engine.setup = &sessions.SetupError{Session: "s-1", Cluster: "c", What: `catalog "nope"`, Problem: "not found"}
+	request := sessions.CreateRequest{Name: "a", RequestID: "r", Options: sessions.Options{Catalog: "nope"}}
+	s, err := m.Create(t.Context(), ann, request)
 	var setup *sessions.SetupError
-	if !errors.As(err, &setup) || s.State != sessions.Failed || s.Reason != `catalog "nope" cannot be used: not found` {
+	if !errors.As(err, &setup) || setup.Session != "" || setup.Cluster != "c" || setup.What != `catalog "nope"` || s.State != sessions.Closed || s.Reason != `catalog "nope" cannot be used: not found` {
 		t.Errorf("%v, left behind %+v", err, s)
 	}
 	if len(m.engine.prepared) != 1 || len(m.engine.released) != 1 || !strings.HasSuffix(m.engine.released[0], m.engine.prepared[0][len("c nope "):]) {
@@ -130,6 +131,10 @@ func TestCreateWithASetupThatWillNotDo(t *testing.T) {
 	}
 	if plain := m.create(t, ann, "plain"); plain.State != sessions.Active || len(m.engine.prepared) != 1 {
 		t.Errorf("a session that chose nothing: %+v, tried %q", plain, m.engine.prepared)
+	}
+	m.engine.setup = nil
+	if again, err := m.Create(t.Context(), ann, request); err != nil || again.State != sessions.Active || again.Name != "a" || again.ID == s.ID {
+		t.Errorf("the same request, when the engine has the catalog: %+v, %v", again, err)
 	}
 	m.engine.setup = fmt.Errorf("x: %w", sessions.ErrEngineAway)
 	_, err = m.Create(t.Context(), ann, sessions.CreateRequest{Name: "b", Options: sessions.Options{Catalog: "lake"}})

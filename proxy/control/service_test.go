@@ -451,13 +451,13 @@ func TestOptions(t *testing.T) {
 	}
 	a.engine.setup = &sessions.SetupError{Session: "s-1", Cluster: "c", What: `catalog "nope"`, Problem: "not found"}
 	_, err = a.CreateSession(ann, &sconcev1.CreateSessionRequest{Catalog: "nope"})
-	if reason, retry := wantRefusal(t, "a catalog", err, codes.FailedPrecondition); reason != "SESSION_SETUP" || retry {
+	if reason, retry := wantRefusal(t, "a catalog", err, codes.FailedPrecondition); reason != "SETUP_REFUSED" || retry {
 		t.Errorf("%s, try again: %v", reason, retry)
 	}
 	a.engine.setup = nil
-	a.memory.Limit(2, 0)
+	a.memory.Limit(1, 0)
 	_, err = a.CreateSession(ann, &sconcev1.CreateSessionRequest{})
-	if reason, retry := wantRefusal(t, "a third one", err, codes.ResourceExhausted); reason != "LIMIT_REACHED" || retry || !strings.Contains(err.Error(), "sessions_per_owner (2)") {
+	if reason, retry := wantRefusal(t, "a second one", err, codes.ResourceExhausted); reason != "LIMIT_REACHED" || retry || !strings.Contains(err.Error(), "sessions_per_owner (1)") {
 		t.Errorf("%s, try again: %v: %v", reason, retry, err)
 	}
 }

@@ -50,11 +50,11 @@ type SessionServiceClient interface {
 	// CreateSession records a session, waits until its cluster answers (30 seconds
 	// by default), checks there that catalog, database and conf will do, and
 	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
-	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after
+	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, SETUP_REFUSED, and CLUSTER_NOT_ACTIVE, after
 	// which the session is left in state FAILED, with the reason; the name is free
-	// again once it is closed. Where LIMIT_REACHED names a limit of engines, the session
-	// was made and is closed again, and is forgotten after an hour; the same request may
-	// be sent again.
+	// again once it is closed. With SETUP_REFUSED, and where LIMIT_REACHED names a limit
+	// of engines, the session was made and is closed again, and is forgotten after an
+	// hour; the same request may be sent again.
 	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(ctx context.Context, in *DescribeSessionRequest, opts ...grpc.CallOption) (*DescribeSessionResponse, error)
@@ -177,11 +177,11 @@ type SessionServiceServer interface {
 	// CreateSession records a session, waits until its cluster answers (30 seconds
 	// by default), checks there that catalog, database and conf will do, and
 	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
-	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, and CLUSTER_NOT_ACTIVE and SESSION_SETUP, after
+	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, SETUP_REFUSED, and CLUSTER_NOT_ACTIVE, after
 	// which the session is left in state FAILED, with the reason; the name is free
-	// again once it is closed. Where LIMIT_REACHED names a limit of engines, the session
-	// was made and is closed again, and is forgotten after an hour; the same request may
-	// be sent again.
+	// again once it is closed. With SETUP_REFUSED, and where LIMIT_REACHED names a limit
+	// of engines, the session was made and is closed again, and is forgotten after an
+	// hour; the same request may be sent again.
 	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
 	// DescribeSession returns one session.
 	DescribeSession(context.Context, *DescribeSessionRequest) (*DescribeSessionResponse, error)
