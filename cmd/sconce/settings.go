@@ -154,7 +154,11 @@ func publicEndpoint(cfg *configs.Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("listen: %w", err)
 	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+	ip := net.ParseIP(host)
+	switch {
+	case ip.IsLoopback() && cfg.TLS.Cert == "":
+		host = "localhost" // without TLS PySpark sends a token to that name alone, and to 127.0.0.1 it tries TLS for ever
+	case host == "" || ip != nil && ip.IsUnspecified():
 		if host, err = os.Hostname(); err != nil {
 			return "", fmt.Errorf("this machine has no name: write the endpoint into the configuration: %w", err)
 		}

@@ -36,15 +36,19 @@ func TestPublicEndpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, tc := range map[string]struct{ endpoint, listen, want string }{
-		"written":           {"spark.example.com:443", ":8085", "spark.example.com:443"},
-		"every address":     {"", ":8085", host + ":8085"},
-		"every IPv6 one":    {"", "[::]:8085", host + ":8085"},
-		"one address":       {"", "10.0.0.7:8085", "10.0.0.7:8085"},
-		"a name to bind to": {"", "localhost:9", "localhost:9"},
+	for name, tc := range map[string]struct{ endpoint, listen, cert, want string }{
+		"written":             {"spark.example.com:443", ":8085", "", "spark.example.com:443"},
+		"every address":       {"", ":8085", "", host + ":8085"},
+		"every IPv6 one":      {"", "[::]:8085", "", host + ":8085"},
+		"one address":         {"", "10.0.0.7:8085", "", "10.0.0.7:8085"},
+		"a name to bind to":   {"", "localhost:9", "", "localhost:9"},
+		"loopback":            {"", "127.0.0.1:9", "", "localhost:9"},
+		"loopback, IPv6":      {"", "[::1]:9", "", "localhost:9"},
+		"loopback with TLS":   {"", "127.0.0.1:9", "cert.pem", "127.0.0.1:9"},
+		"loopback as written": {"127.0.0.1:8", "127.0.0.1:9", "", "127.0.0.1:8"},
 	} {
 		cfg := configs.Default()
-		cfg.Endpoint, cfg.Listen = tc.endpoint, tc.listen
+		cfg.Endpoint, cfg.Listen, cfg.TLS.Cert = tc.endpoint, tc.listen, tc.cert
 		if got, err := publicEndpoint(cfg); err != nil || got != tc.want {
 			t.Errorf("%s: got %q, %v; want %q", name, got, err, tc.want)
 		}

@@ -23,8 +23,7 @@ def engine(state):
 
 
 def main(state, session):
-    # Without TLS PySpark sends a token to localhost alone.
-    remote = os.environ["SPARK_REMOTE"].strip().replace("//127.0.0.1:", "//localhost:") + ";session_id=" + session
+    remote = os.environ["SPARK_REMOTE"].strip() + ";session_id=" + session
     try:
         spark = SparkSession.builder.remote(remote).getOrCreate()
         spark.sql("SHOW TABLES").show()
