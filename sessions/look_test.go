@@ -30,3 +30,34 @@ func TestLooksKeepNothingAwake(t *testing.T) {
 		}
 	})
 }
+
+// What became idle while it was in use here is not asleep: who ends something of it ends
+// something that runs.
+func TestWhatIsInUseIsNotAsleep(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a, b := l.replica(), l.replica()
+		id := l.pending("c").ID
+		route := a.lookup(t, id)
+		s := step(t, l.memory, l.get(id), sessions.Idle)
+		want := func(what string, asleep bool) {
+			t.Helper()
+			if got := a.resolver.Asleep(s); got != asleep {
+				t.Errorf("%s: asleep is %v, want %v", what, got, asleep)
+			}
+			if !b.resolver.Asleep(s) {
+				t.Errorf("%s: where nothing of it was it is not asleep", what)
+			}
+		}
+		want("unused", true)
+		route.LookOpened()
+		want("a look is open", true)
+		route.LookEnded()
+		route.StreamOpened()
+		want("a query is open", false)
+		route.OperationDetached("op", time.Now())
+		route.StreamEnded()
+		want("its operation is not released", false)
+		route.OperationOver("op")
+		want("it is released", true)
+	})
+}

@@ -246,10 +246,15 @@ func (r *Resolver) Record(ctx context.Context, id ID) (Session, error) {
 	return s.session, nil
 }
 
-// Asleep says that a session is idle and that nothing of it runs anywhere.
+// Asleep says that a session is idle and that nothing of it runs anywhere. One that became
+// idle while a request was on its way here is about to be woken: see protest.
 func (r *Resolver) Asleep(s Session) bool {
 	c, err := r.Clusters.Get(s.Cluster)
-	return err == nil && c.Launcher != nil && s.State == Idle
+	if err != nil || c.Launcher == nil || s.State != Idle {
+		return false
+	}
+	e := r.table.get(s.ID)
+	return e == nil || !e.live.busy()
 }
 
 // awaken has a session woken and waits for it.
