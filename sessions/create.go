@@ -194,8 +194,11 @@ func clusterError(s Session, err error) *ClusterError {
 
 func (m *Manager) reread(ctx context.Context, s Session) (Session, error) {
 	found, err := m.Store.Get(ctx, s.ID)
-	if err != nil || len(found) == 0 {
-		return s, errors.Join(err, ErrConflict)
+	if err != nil {
+		return s, err // whatever became of it, the same request finds it
+	}
+	if len(found) == 0 {
+		return s, ErrConflict
 	}
 	return found[0], standing(found[0])
 }

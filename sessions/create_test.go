@@ -216,3 +216,28 @@ func (s *keptStore) Transition(ctx context.Context, id sessions.ID, t sessions.T
 	s.last = t
 	return s.Store.Transition(ctx, id, t)
 }
+
+// blind is a registry that cannot be read.
+type blind struct{ sessions.Store }
+
+func (blind) Get(context.Context, ...sessions.ID) ([]sessions.Session, error) {
+	return nil, sessions.ErrUnavailable
+}
+
+// A session that was made, and then could not be read, is there for the same request: its
+// caller is to come again, and is not told of a conflict, at which he would give up.
+func TestCreateThatCannotReadWhatItMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		m.Store = blind{m.memory}
+		request := sessions.CreateRequest{Cluster: "c", RequestID: "r"}
+		if s, err := m.Create(t.Context(), ann, request); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrConflict) {
+			t.Errorf("created %+v, %v", s, err)
+		}
+		m.Store = m.memory
+		s, err := m.Create(t.Context(), ann, request)
+		if err != nil || s.State != sessions.Active || s.Generation != 1 {
+			t.Errorf("the same request: %+v, %v", s, err)
+		}
+	})
+}
