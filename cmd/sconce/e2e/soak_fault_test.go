@@ -3,13 +3,17 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 )
 
 // faultKind is a fault and what clients may be told besides right answers.
@@ -40,6 +44,8 @@ var tornOff = map[string][]string{onSail: {engineLostIt}, onSpark: {sparkOrphane
 var faultKinds = []faultKind{
 	{name: "Redis hung", do: (*soak).redisHangs},
 	{name: "Redis killed, started again", do: (*soak).redisDies},
+	{name: "Redis slow", do: (*soak).redisSlows},
+	{name: "an engine hung", do: (*soak).engineHangs},
 	{name: "an engine killed", do: (*soak).engineDies, may: map[string][]string{onSail: {"ENGINE_LOST", "ENGINE_NOT_REACHED", "SESSION_START_FAILED", engineLostIt, cutInMessage}}},
 	{name: "connections of an engine cut", do: (*soak).engineCut, may: map[string][]string{onDrawn: {"ENGINE_LOST", "ENGINE_NOT_REACHED", cutInMessage}}},
 	{name: "a replica ended by SIGTERM", do: (*soak).replicaEnds},
@@ -141,32 +147,86 @@ func (s *soak) redisDies(t *testing.T) {
 	s.recovered(t)
 }
 
+func (s *soak) redisSlows(t *testing.T) {
+	s.redisWay.slow(t)
+	s.lasts(8 * time.Second)
+	s.redisWay.quick()
+	s.recovered(t)
+}
+
+// slowWay is a way to Redis on which answers may take their time.
+type slowWay struct{ *toxiproxy.Proxy }
+
+func newSlowWay(t *testing.T, address string) *slowWay {
+	t.Helper()
+	p := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard)), "redis", "127.0.0.1:0", address)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return &slowWay{p}
+}
+
+// slow has each answer take about half of what a replica waits for it.
+func (w *slowWay) slow(t *testing.T) {
+	t.Helper()
+	if _, err := w.Toxics.AddToxicJson(strings.NewReader(`{"type": "latency", "stream": "downstream", "attributes": {"latency": 100, "jitter": 50}}`)); err != nil {
+		t.Error(err)
+	}
+}
+
+func (w *slowWay) quick() { w.Toxics.ResetToxics(context.Background()) }
+
+// active is the address of the engine that a client's session is active on; "" = it is not.
+func (s *soak) active(rdb *redis.Client, c *soaker) string {
+	if !c.sail() {
+		return ""
+	}
+	in, err := rdb.HMGet(context.Background(), "sconce:s:{"+c.sessionID()+"}", "engine", "state").Result()
+	if err != nil || in[1] != "active" {
+		return ""
+	}
+	return engineAddress(fmt.Sprint(in[0]))
+}
+
+// some is an engine of Sconce's own that is in use; "" = there is none.
+func (s *soak) some(rdb *redis.Client) string {
+	for _, i := range s.rng.Perm(len(s.soakers)) {
+		if address := s.active(rdb, s.soakers[i]); address != "" && listens(address) {
+			return address
+		}
+	}
+	return ""
+}
+
 // engineDies kills the engine that a session runs on, and waits until the registry
 // has nobody on it: from then on no query may be told of it.
 func (s *soak) engineDies(t *testing.T) {
 	rdb := redis.NewClient(&redis.Options{Addr: s.redisAddress})
 	defer rdb.Close()
-	active := func(c *soaker) string {
-		in, err := rdb.HMGet(context.Background(), "sconce:s:{"+c.sessionID()+"}", "engine", "state").Result()
-		if err != nil || in[1] != "active" {
-			return ""
-		}
-		return engineAddress(fmt.Sprint(in[0]))
-	}
-	for _, i := range s.rng.Perm(len(s.soakers)) {
-		address := ""
-		if s.soakers[i].sail() {
-			address = active(s.soakers[i])
-		}
-		if address == "" || !listens(address) {
-			continue
-		}
-		killEngine(t, s.state, address)
-		within(t, time.Minute, "nobody is on an engine that is dead", func() bool {
-			return !slices.ContainsFunc(s.soakers, func(c *soaker) bool { return c.sail() && active(c) == address })
-		})
+	address := s.some(rdb)
+	if address == "" {
 		return
 	}
+	killEngine(t, s.state, address)
+	within(t, time.Minute, "nobody is on an engine that is dead", func() bool {
+		return !slices.ContainsFunc(s.soakers, func(c *soaker) bool { return s.active(rdb, c) == address })
+	})
+}
+
+// engineHangs stops an engine for a moment: Sconce's own, or Apache Spark.
+func (s *soak) engineHangs(*testing.T) {
+	rdb := redis.NewClient(&redis.Options{Addr: s.redisAddress})
+	defer rdb.Close()
+	pid := -s.w.spark.child.cmd.Process.Pid // its group: a script starts it
+	if address := s.some(rdb); address != "" && s.rng.IntN(3) > 0 {
+		if own, err := pidAt(s.state, address); err == nil { // else it has just ended
+			pid = own
+		}
+	}
+	_ = syscall.Kill(pid, syscall.SIGSTOP)
+	s.lasts(3 * time.Second)
+	_ = syscall.Kill(pid, syscall.SIGCONT)
 }
 
 func (s *soak) engineCut(*testing.T) { s.drawn.Cut() }

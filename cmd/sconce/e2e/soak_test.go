@@ -51,6 +51,7 @@ type soak struct {
 	redis        *child
 	redisPort    int
 	redisAddress string
+	redisWay     *slowWay // by which replicas reach it
 
 	soakers []*soaker
 	stop    chan struct{} // closed: clients finish what they do
@@ -105,6 +106,7 @@ func newSoak(t *testing.T, w *world) *soak {
 	s.redisAddress = "127.0.0.1:" + strconv.Itoa(s.redisPort)
 	s.startRedis(t)
 	t.Cleanup(func() { s.redis.end(10 * time.Second) })
+	s.redisWay = newSlowWay(t, s.redisAddress)
 	s.base = &gateway{
 		name: "soak", dir: w.dir, binary: w.gate.binary, config: w.gate.config, ca: w.gate.ca,
 		level: "info", control: map[string]string{}, front: s.front(),
@@ -129,7 +131,7 @@ func newSoak(t *testing.T, w *world) *soak {
 // front is the configuration of both replicas.
 func (s *soak) front() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "redis: {addresses: [%q]}\nstate_dir: %q\nclusters:\n", s.redisAddress, s.state)
+	fmt.Fprintf(&text, "redis: {addresses: [%q]}\nstate_dir: %q\nclusters:\n", s.redisWay.Listen, s.state)
 	fmt.Fprintf(&text, "  - {name: drawn, address: %q}\n", s.drawn.Addr())
 	for _, e := range []*engine{s.w.sail, s.w.spark} {
 		fmt.Fprintf(&text, "  - {name: %s, address: %q, token: %q}\n", e.cluster, e.address, e.secret)
