@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -80,6 +82,7 @@ func TestRotationUnderLoadFailsNoCall(t *testing.T) {
 		},
 		Verifier:   func(*proxytest.Keys) proxy.TokenVerifier { return signed.verifier },
 		ClusterTLS: &sessions.ClusterTLS{CAFile: ca.CAFile, ServerName: "engine.test", CertFile: shown.cert, KeyFile: shown.key},
+		Logger:     zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)), // what an internal error was
 	})
 	id := g.Session("alice", sessions.Active)
 	signed.session = string(id)

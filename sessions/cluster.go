@@ -50,7 +50,8 @@ func (c *Cluster) at(in *Instance) *Cluster {
 // Clusters are the configured clusters by name. It is not changed once built.
 type Clusters map[string]*Cluster
 
-// NewClusters checks the list (all faults at once) and returns it by name.
+// NewClusters checks the list (all faults at once) and returns it by name. The files of
+// each cluster's TLS are read, and good, from here on.
 func NewClusters(list []Cluster) (Clusters, error) {
 	cs := make(Clusters, len(list))
 	var faults []error
@@ -65,6 +66,9 @@ func NewClusters(list []Cluster) (Clusters, error) {
 			faults = append(faults, fmt.Errorf("cluster %q is named twice", c.Name))
 		default:
 			cs[c.Name] = &c
+			if _, err := c.TLSConfig(); err != nil {
+				faults = append(faults, err)
+			}
 		}
 	}
 	return cs, errors.Join(faults...)

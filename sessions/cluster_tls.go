@@ -19,13 +19,14 @@ type ClusterTLS struct {
 	// its key; both "" = none.
 	CertFile, KeyFile string
 
-	shown atomic.Pointer[tls.Certificate] // the last pair that was good
+	shown   atomic.Pointer[tls.Certificate] // the last pair that was good
+	trusted atomic.Pointer[x509.CertPool]   // and the last authorities
 }
 
 // TLSConfig returns how to dial the cluster, or nil for HTTP/2 without TLS. The
-// files are read again for each connection, so a new one sees what is new. Those of
-// the client certificate must be a pair at first; while they are replaced, which
-// takes two steps, the last good pair is shown.
+// files are read again for each connection, so a new one sees what is new. They must be
+// good at first (NewClusters sees to that); while they are replaced, which takes two
+// steps for a pair, what was good last counts.
 func (c *Cluster) TLSConfig() (*tls.Config, error) {
 	if c.TLS == nil {
 		return nil, nil
@@ -50,15 +51,26 @@ func (t *ClusterTLS) config() (*tls.Config, error) {
 	if t.CAFile == "" {
 		return conf, nil
 	}
+	var err error
+	conf.RootCAs, err = t.roots()
+	return conf, err
+}
+
+// roots reads the authorities.
+func (t *ClusterTLS) roots() (*x509.CertPool, error) {
 	pem, err := os.ReadFile(t.CAFile)
+	roots := x509.NewCertPool()
+	if err == nil && roots.AppendCertsFromPEM(pem) {
+		t.trusted.Store(roots)
+		return roots, nil
+	}
+	if last := t.trusted.Load(); last != nil {
+		return last, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read CA file: %w", err)
 	}
-	conf.RootCAs = x509.NewCertPool()
-	if !conf.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA file %s holds no certificate", t.CAFile)
-	}
-	return conf, nil
+	return nil, fmt.Errorf("CA file %s holds no certificate", t.CAFile)
 }
 
 // pair reads the client certificate.

@@ -97,6 +97,49 @@ func TestClusterCertificateFollowsItsFiles(t *testing.T) {
 	}
 }
 
+// So it is with the authorities; and a list of clusters is none before they are all read.
+func TestClusterAuthoritiesFollowTheirFile(t *testing.T) {
+	_, ca := certificate(t, "engine.test")
+	_, next := certificate(t, "engine.test")
+	list := []sessions.Cluster{{Name: "c", Address: "127.0.0.1:1", TLS: &sessions.ClusterTLS{CAFile: filepath.Join(t.TempDir(), "gone.pem")}}}
+	if _, err := sessions.NewClusters(list); err == nil || !strings.Contains(err.Error(), "cluster c: read CA file") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	first, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list[0].TLS = &sessions.ClusterTLS{CAFile: ca}
+	clusters, err := sessions.NewClusters(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := clusters["c"]
+	trusts := func(what string, pem []byte) {
+		t.Helper()
+		conf, err := c.TLSConfig()
+		want := x509.NewCertPool()
+		want.AppendCertsFromPEM(pem)
+		if err != nil || !conf.RootCAs.Equal(want) {
+			t.Errorf("%s: it trusts others, %v", what, err)
+		}
+	}
+	if err := os.WriteFile(ca, nil, 0o600); err != nil { // the first step of a copy
+		t.Fatal(err)
+	}
+	trusts("emptied", first)
+	if err := os.Remove(ca); err != nil {
+		t.Fatal(err)
+	}
+	trusts("gone", first)
+	second, err := os.ReadFile(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	move(t, next, ca)
+	trusts("replaced", second)
+}
+
 func move(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.Rename(from, to); err != nil {
