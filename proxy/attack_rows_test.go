@@ -20,7 +20,18 @@ const floods = "TestFloodsEndTheConnection"
 
 func attacks() []attack {
 	all := append(streamAttacks(), headerAttacks()...)
-	return append(append(all, frameAttacks()...), slowAttacks()...)
+	all = append(append(all, frameAttacks()...), slowAttacks()...)
+	return append(all, attack{name: "none: she only computes", held: "TestAttacksLeaveTheOtherTenantAlone", run: computes})
+}
+
+// computes is no attack: what it does to another tenant the machine does, on which both are.
+func computes(a *attacker) {
+	a.tell()
+	for n := uint64(0); !over(a.stop); {
+		for range 1 << 10 {
+			n = n*6364136223846793005 + 1
+		}
+	}
 }
 
 // Streams that are opened to be reset, by her or by us.
