@@ -217,7 +217,8 @@ func (c *call) noteOperation(st relay.Stats) {
 	case !c.reattachable() || !c.method.starts && !c.method.Reattaches:
 	case failed && st.Err == nil: // by the engine: there is no more of it
 		c.to.route.OperationOver(string(op))
-	case st.Status == "0" && c.complete.Load(): // as good as released, by clients that end before they do it
+	case st.Status == "0" && !st.Reset && !st.Client && c.complete.Load(): // as good as released, by clients that end before they do it
+		c.to.streams.release(op)
 		c.to.route.OperationDone(string(op))
 	case c.whole.Load():
 		c.to.streams.unreleased(&c.liveStream, func() { c.to.route.OperationDetached(string(op), c.router.now()) })

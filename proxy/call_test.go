@@ -288,6 +288,7 @@ func TestReadOperationIsNotDetached(t *testing.T) {
 		{"a large message", [][]byte{appendText(bytes.Clone(complete), 2, strings.Repeat("x", 1<<10))}, relay.Stats{Status: "0"}, 1},
 		{"cut short", [][]byte{complete[:len(complete)-9]}, relay.Stats{Status: "0"}, 1},
 		{"the client went", [][]byte{complete}, relay.Stats{Client: true, Reset: true, Err: errors.New("the client went")}, 1},
+		{"the client went, with the end in its window", [][]byte{complete}, relay.Stats{Status: "0", Client: true, Reset: true}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tr := newTestRouter(t, nil)
@@ -319,6 +320,20 @@ func TestReadOperationIsNotDetached(t *testing.T) {
 		again.edit(grpcFrame(appendText(appendText(nil, 1, sparkUUID), 3, operationID)), true)
 		again.call.(*call).Read(complete)
 		again.finish(relay.Stats{Status: "0"})
+		if n := route.Detached(); n != 0 {
+			t.Errorf("%d operations to come back for, want 0", n)
+		}
+	})
+	t.Run("an older stream of it ends later", func(t *testing.T) {
+		tr := newTestRouter(t, nil)
+		plan := tr.send(sparkHead("ExecutePlan"))
+		plan.edit(reattachablePlan(), true)
+		route := plan.call.(*call).to.route
+		again := tr.send(sparkHead("ReattachExecute"))
+		again.edit(grpcFrame(appendText(appendText(nil, 1, sparkUUID), 3, operationID)), true)
+		again.call.(*call).Read(complete)
+		again.finish(relay.Stats{Status: "0"})
+		plan.finish(relay.Stats{Client: true, Reset: true, Err: errors.New("the client went")})
 		if n := route.Detached(); n != 0 {
 			t.Errorf("%d operations to come back for, want 0", n)
 		}
