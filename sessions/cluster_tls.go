@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 // ClusterTLS says which certificate a cluster must show, and which one is shown to it.
@@ -20,8 +21,18 @@ type ClusterTLS struct {
 	CertFile, KeyFile string
 
 	shown   atomic.Pointer[tls.Certificate] // the last pair that was good
-	trusted atomic.Pointer[x509.CertPool]   // and the last authorities
+	trusted atomic.Pointer[authorities]     // and the last authorities
 }
+
+// authorities are those that a file had.
+type authorities struct {
+	pool *x509.CertPool
+	gone atomic.Int64 // when it was first seen without any, Unix seconds; 0 = it has them
+}
+
+// replacing is how long a file may be without authorities that is being replaced. Who
+// takes them away for good is not believed them for longer.
+const replacing = 60
 
 // TLSConfig returns how to dial the cluster, or nil for HTTP/2 without TLS. The
 // files are read again for each connection, so a new one sees what is new. They must be
@@ -61,11 +72,15 @@ func (t *ClusterTLS) roots() (*x509.CertPool, error) {
 	pem, err := os.ReadFile(t.CAFile)
 	roots := x509.NewCertPool()
 	if err == nil && roots.AppendCertsFromPEM(pem) {
-		t.trusted.Store(roots)
+		t.trusted.Store(&authorities{pool: roots})
 		return roots, nil
 	}
 	if last := t.trusted.Load(); last != nil {
-		return last, nil
+		now := time.Now().Unix()
+		last.gone.CompareAndSwap(0, now)
+		if now-last.gone.Load() < replacing {
+			return last.pool, nil
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read CA file: %w", err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sconce-dev/sconce/sessions"
@@ -99,6 +100,10 @@ func TestClusterCertificateFollowsItsFiles(t *testing.T) {
 
 // So it is with the authorities; and a list of clusters is none before they are all read.
 func TestClusterAuthoritiesFollowTheirFile(t *testing.T) {
+	synctest.Test(t, authoritiesFollowTheirFile)
+}
+
+func authoritiesFollowTheirFile(t *testing.T) {
 	_, ca := certificate(t, "engine.test")
 	_, next := certificate(t, "engine.test")
 	list := []sessions.Cluster{{Name: "c", Address: "127.0.0.1:1", TLS: &sessions.ClusterTLS{CAFile: filepath.Join(t.TempDir(), "gone.pem")}}}
@@ -132,6 +137,12 @@ func TestClusterAuthoritiesFollowTheirFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	trusts("gone", first)
+	time.Sleep(time.Minute - time.Second)
+	trusts("gone for almost a minute", first)
+	time.Sleep(time.Second)
+	if _, err := c.TLSConfig(); err == nil || !strings.Contains(err.Error(), "cluster c: read CA file") {
+		t.Errorf("gone for a minute: %v", err)
+	}
 	second, err := os.ReadFile(next)
 	if err != nil {
 		t.Fatal(err)

@@ -156,7 +156,7 @@ func publicEndpoint(cfg *configs.Config) (string, error) {
 	}
 	ip := net.ParseIP(host)
 	switch {
-	case ip.IsLoopback() && cfg.TLS.Cert == "":
+	case host == "127.0.0.1" && cfg.TLS.Cert == "":
 		host = "localhost" // without TLS PySpark sends a token to that name alone, and to 127.0.0.1 it tries TLS for ever
 	case host == "" || ip != nil && ip.IsUnspecified():
 		if host, err = os.Hostname(); err != nil {

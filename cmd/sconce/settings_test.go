@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sconce-dev/sconce/configs"
+	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions"
 )
 
@@ -15,16 +16,22 @@ func TestClusterList(t *testing.T) {
 	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	certs := proxytest.NewCerts(t, "spark")
 	got, err := clusterList([]configs.Cluster{
 		{Name: "plain", Address: "a:1", Token: "t0ken"},
-		{Name: "secure", Address: "b:2", TLS: configs.ClusterTLS{Enabled: true, CA: "ca.pem", ServerName: "spark", Cert: "c.pem", Key: "k.pem"}, TokenFile: file},
+		{Name: "secure", Address: "b:2", TLS: configs.ClusterTLS{Enabled: true, CA: certs.CAFile, ServerName: "spark", Cert: certs.CertFile, Key: certs.KeyFile}, TokenFile: file},
 	}, nil)
 	want := sessions.Clusters{
 		"plain":  {Name: "plain", Address: "a:1", Token: "t0ken"},
-		"secure": {Name: "secure", Address: "b:2", Token: "s3cret", TLS: &sessions.ClusterTLS{CAFile: "ca.pem", ServerName: "spark", CertFile: "c.pem", KeyFile: "k.pem"}},
+		"secure": {Name: "secure", Address: "b:2", Token: "s3cret", TLS: &sessions.ClusterTLS{CAFile: certs.CAFile, ServerName: "spark", CertFile: certs.CertFile, KeyFile: certs.KeyFile}},
 	}
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %v", got, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := got["secure"].TLS // and what is in the files
+	got["secure"].TLS = &sessions.ClusterTLS{CAFile: read.CAFile, ServerName: read.ServerName, CertFile: read.CertFile, KeyFile: read.KeyFile}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
 	}
 	if _, err := clusterList([]configs.Cluster{{Name: "x", Address: "a:1", TokenFile: "gone"}}, nil); err == nil {
 		t.Error("a token file that is not there was taken")
@@ -43,7 +50,8 @@ func TestPublicEndpoint(t *testing.T) {
 		"one address":         {"", "10.0.0.7:8085", "", "10.0.0.7:8085"},
 		"a name to bind to":   {"", "localhost:9", "", "localhost:9"},
 		"loopback":            {"", "127.0.0.1:9", "", "localhost:9"},
-		"loopback, IPv6":      {"", "[::1]:9", "", "localhost:9"},
+		"loopback, IPv6":      {"", "[::1]:9", "", "[::1]:9"},
+		"another of loopback": {"", "127.0.0.2:9", "", "127.0.0.2:9"},
 		"loopback with TLS":   {"", "127.0.0.1:9", "cert.pem", "127.0.0.1:9"},
 		"loopback as written": {"127.0.0.1:8", "127.0.0.1:9", "", "127.0.0.1:8"},
 	} {
