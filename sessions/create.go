@@ -192,16 +192,26 @@ func clusterError(s Session, err error) *ClusterError {
 	return e
 }
 
+// reread returns what became of a session. The registry is asked more than once: whoever
+// sends the request again without an id for it makes another session.
 func (m *Manager) reread(ctx context.Context, s Session) (Session, error) {
 	found, err := m.Store.Get(ctx, s.ID)
+	for tries := 1; tries < rereadTries && errors.Is(err, ErrUnavailable) && pause(ctx, rereadAfter) == nil; tries++ {
+		found, err = m.Store.Get(ctx, s.ID)
+	}
 	if err != nil {
-		return s, err // whatever became of it, the same request finds it
+		return s, err
 	}
 	if len(found) == 0 {
 		return s, ErrConflict
 	}
 	return found[0], standing(found[0])
 }
+
+const (
+	rereadTries = 10
+	rereadAfter = 500 * time.Millisecond
+)
 
 // standing is what a session's state means to whoever wants it active.
 func standing(s Session) error {

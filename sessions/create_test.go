@@ -224,6 +224,30 @@ func (blind) Get(context.Context, ...sessions.ID) ([]sessions.Session, error) {
 	return nil, sessions.ErrUnavailable
 }
 
+// blinks is a registry that does not answer such questions for a moment.
+type blinks struct {
+	sessions.Store
+	until time.Time
+}
+
+func (b blinks) Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session, error) {
+	if time.Now().Before(b.until) {
+		return nil, sessions.ErrUnavailable
+	}
+	return b.Store.Get(ctx, ids...)
+}
+
+// A registry that is away for a moment just then costs the caller nothing but that.
+func TestCreateReadsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		m.Store = blinks{m.memory, time.Now().Add(4 * time.Second)}
+		if s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Cluster: "c"}); err != nil || s.State != sessions.Active {
+			t.Errorf("created %+v, %v", s, err)
+		}
+	})
+}
+
 // A session that was made, and then could not be read, is there for the same request: its
 // caller is to come again, and is not told of a conflict, at which he would give up.
 func TestCreateThatCannotReadWhatItMade(t *testing.T) {
