@@ -267,7 +267,7 @@ func (h *history) judge(t *testing.T, cut bool) {
 	if result := porcupine.CheckOperationsTimeout(lives, h.ops, time.Minute); result != porcupine.Ok {
 		t.Errorf("the history is not that of one state machine for each session: %v", result)
 		for _, part := range lives.Partition(h.ops) {
-			if porcupine.CheckOperations(lives, part) {
+			if porcupine.CheckOperationsTimeout(lives, part, 10*time.Second) != porcupine.Illegal {
 				continue
 			}
 			for _, line := range illegal(part) {

@@ -149,8 +149,11 @@ func pidIn(folder string) (int, error) {
 		return 0, err
 	}
 	var p struct{ PID int }
-	if err := json.Unmarshal(text, &p); err != nil || p.PID < 2 {
+	if err := json.Unmarshal(text, &p); err != nil {
 		return 0, fmt.Errorf("no pid in %s: %w", folder, err)
+	}
+	if p.PID < 2 {
+		return 0, fmt.Errorf("pid %d in %s", p.PID, folder)
 	}
 	return p.PID, nil
 }

@@ -87,7 +87,7 @@ type sample struct {
 type process struct{ goroutines, descriptors, heap, resident, connections, streams int }
 
 // Room for what is alive in an idle process: its own connections to Redis and to
-// engines come and go, those to Redis up to 20 where it was slow.
+// engines come and go, more of those to Redis where it was slow.
 const (
 	roomGoroutines  = 8
 	roomDescriptors = 16

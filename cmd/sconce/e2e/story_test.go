@@ -22,8 +22,8 @@ func TestStory(t *testing.T) {
 		client                      python
 		program, version, idle, age string
 	}{
-		"sail":  {py41, "sail", `[0-9.]+`, "4s", "5s"},
-		"spark": {newest, "spark-submit", `4\.3\.0`, "12s", "30s"},
+		"sail":  {py41, "sail", `[0-9.]+`, "4s", "15s"},
+		"spark": {newest, "spark-submit", `4\.3\.0`, "12s", "60s"},
 	} {
 		t.Run(preset, func(t *testing.T) {
 			redis, address, err := startRedis(t.TempDir(), w.cache)

@@ -117,10 +117,18 @@ func (p *pool) took(t *testing.T, w *world, s *session, stood standby) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	known := false
 	for _, l := range recorded {
-		if l.ID == stood.ID && (string(l.Spec.Session) != s.ID || l.Spec.Generation != generation) {
+		if l.ID != stood.ID {
+			continue
+		}
+		known = true
+		if string(l.Spec.Session) != s.ID || l.Spec.Generation != generation {
 			t.Errorf("session %s has engine %s in generation %d, and its record says %+v", s.ID, l.ID, generation, l.Spec)
 		}
+	}
+	if !known {
+		t.Errorf("nothing is recorded of engine %s", stood.ID)
 	}
 }
 
