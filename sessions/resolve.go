@@ -28,9 +28,10 @@ type ResolverConfig struct {
 	OnEnd func(id ID, why error)
 	// OnLate is called after OnEnd for a session that is found closed, where its record
 	// was not read for longer than Trust: this process was paused, or cut off from the
-	// registry. What it let through meanwhile may have come to the engine after that was
-	// told of the close, and lives on there. It must not block, and may come from any
-	// goroutine. nil = nobody wants to know.
+	// registry, or nobody used the session here. What it let through meanwhile may have come
+	// to the engine after that was told of the close, and lives on there; telling it again
+	// changes nothing else. It must not block, and may come from any goroutine. nil = nobody
+	// wants to know.
 	OnLate func(s Session)
 	// OnRevoke is called when an open session is found to have revoked tokens,
 	// with all of them as in Session.Revoked; it may be called again with the same.

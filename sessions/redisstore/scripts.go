@@ -104,6 +104,7 @@ return redis.call('HGETALL', KEYS[1])
 // Where the answer is lost the client asks again, by the same name: the names of the
 // steps of the last minute, 64 at most, are in the record, each with its second, so
 // that none is done twice, nor denied. {"over"}: it was done, and others have followed.
+// While replicas of before layout 4 take turns with others three names are sure to stay.
 var transition = redis.NewScript(`
 local have = redis.call('HMGET', KEYS[1], 'state', 'generation', 'used', 'steps')
 if not have[1] then return {'missing'} end
