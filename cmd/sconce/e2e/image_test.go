@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,7 +49,8 @@ func (b *bare) command(g *gateway, cmd *exec.Cmd) error {
 		}
 		return err
 	})
-	cmd.Path, cmd.Args[len(cmd.Args)-1] = b.seen(g.binary), b.seen(g.config)
+	cmd.Path = b.seen(g.binary)
+	cmd.Args[slices.Index(cmd.Args, g.config)] = b.seen(g.config)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: b.root, Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	return err
