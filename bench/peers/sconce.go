@@ -126,8 +126,20 @@ auth:
 clusters:
   - name: bench
     address: %s
-limits:
+limits: # that one client of the benchmark does not reach, but which are counted
   connections_per_ip: 16384
+  token_requests: 1000000
+  session_requests: 1000000
+  owner_requests: 1000000
+  token_streams: 1000000
+  session_streams: 1000000
+  owner_streams: 1000000
+  org_streams: 1000000
+  process_streams: 1000000
+  session_in_flight: 1024GiB
+  owner_in_flight: 1024GiB
+  org_in_flight: 1024GiB
+  process_in_flight: 1024GiB
 drain_timeout: 1s
 log:
   level: warn
