@@ -214,7 +214,7 @@ func (c *call) noteOperation(st relay.Stats) {
 			c.to.streams.release(op)
 			c.to.route.OperationOver(string(op))
 		}
-	case !c.reattachable() || !c.method.starts && !c.method.Reattaches:
+	case !c.resumable():
 	case failed && st.Err == nil: // by the engine: there is no more of it
 		c.to.route.OperationOver(string(op))
 	case st.Status == "0" && !st.Reset && !st.Client && c.complete.Load(): // as good as released, by clients that end before they do it
@@ -225,10 +225,13 @@ func (c *call) noteOperation(st relay.Stats) {
 	}
 }
 
-// Reads implements relay.Reader.
-func (c *call) Reads() bool {
-	return c.reattachable() && (c.method.starts || c.method.Reattaches) && c.operation() != nil
+// resumable says that its answer is a result for which the client may come back.
+func (c *call) resumable() bool {
+	return c.reattachable() && (c.method.starts || c.method.Reattaches)
 }
+
+// Reads implements relay.Reader.
+func (c *call) Reads() bool { return c.resumable() && c.operation() != nil }
 
 // Read implements relay.Reader: it looks for result_complete.
 func (c *call) Read(message []byte) {

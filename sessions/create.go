@@ -134,8 +134,8 @@ func (m *Manager) activate(ctx context.Context, s Session) (Session, error) {
 		return m.reread(ctx, s)
 	}
 	var setup *SetupError
-	if errors.As(err, &setup) {
-		return m.withdraw(ctx, s, &SetupError{Cluster: setup.Cluster, What: setup.What, Problem: setup.Problem})
+	if errors.As(err, &setup) { // of no session: none is left
+		err = &SetupError{Cluster: setup.Cluster, What: setup.What, Problem: setup.Problem}
 	}
 	if isRefusal(err) {
 		return m.withdraw(ctx, s, err)
