@@ -32,9 +32,10 @@ func StartOIDC(t testing.TB, now func() time.Time) *OIDC {
 		o.asked.Add(1)
 		o.answer(w, o.JWKS())
 	})
-	o.server = httptest.NewServer(mux)
+	o.server = httptest.NewUnstartedServer(mux)
+	o.URL = "http://" + o.server.Listener.Addr().String() // before it serves: who asks may be another process
+	o.server.Start()
 	t.Cleanup(o.server.Close)
-	o.URL = o.server.URL
 	return o
 }
 
