@@ -135,12 +135,9 @@ type EngineDialer struct {
 	Logger *zap.Logger
 }
 
-// Backend makes a backend that dials the cluster when it is needed. A CA file
-// that cannot be read is found here, and read again at each connection.
+// Backend makes a backend that dials the cluster when it is needed. Its certificate
+// files are read at each connection: one that is gone is a cluster not reached.
 func (d *EngineDialer) Backend(c *sessions.Cluster) (*relay.Backend, error) {
-	if _, err := c.TLSConfig(); err != nil {
-		return nil, err
-	}
 	return relay.NewBackend(relay.BackendConfig{
 		Name:   c.Name,
 		Dial:   func(ctx context.Context) (net.Conn, error) { return d.connect(ctx, c) },

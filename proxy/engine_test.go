@@ -64,14 +64,6 @@ func TestEngineThatCannotBeMade(t *testing.T) {
 	}
 }
 
-func TestMissingCAFileIsFoundBeforeTheFirstDial(t *testing.T) {
-	d := &EngineDialer{}
-	_, err := d.Backend(&sessions.Cluster{Name: "a", Address: "a:1", TLS: &sessions.ClusterTLS{CAFile: "/nowhere/ca.pem"}})
-	if err == nil {
-		t.Error("taken")
-	}
-}
-
 func TestConnect(t *testing.T) {
 	cert, caFile := selfSigned(t, "engine.test")
 	for _, tc := range []struct {
@@ -84,6 +76,7 @@ func TestConnect(t *testing.T) {
 		{"TLS", &sessions.ClusterTLS{CAFile: caFile, ServerName: "engine.test"}, []string{"h2"}, ""},
 		{"TLS by the address", &sessions.ClusterTLS{CAFile: caFile}, []string{"h2"}, ""},
 		{"wrong name", &sessions.ClusterTLS{CAFile: caFile, ServerName: "other.test"}, []string{"h2"}, "other.test"},
+		{"no CA file", &sessions.ClusterTLS{CAFile: "/nowhere/ca.pem"}, []string{"h2"}, "/nowhere/ca.pem"},
 		{"unknown CA", &sessions.ClusterTLS{ServerName: "engine.test"}, []string{"h2"}, "certificate"},
 		{"no HTTP/2", &sessions.ClusterTLS{CAFile: caFile, ServerName: "engine.test"}, []string{"http/1.1"}, ""},
 		{"no ALPN", &sessions.ClusterTLS{CAFile: caFile, ServerName: "engine.test"}, []string{}, "not h2"},
