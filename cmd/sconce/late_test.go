@@ -8,13 +8,12 @@ import (
 	"testing"
 
 	"github.com/sconce-dev/sconce/proxy/proxytest"
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
-// mute is a way to a server whose answers may wait.
+// mute is a way to a Redis whose answers may wait.
 type mute struct {
-	net.Listener
-	server string
-	links  sync.WaitGroup
+	*storetest.Way
 
 	mu   sync.Mutex
 	wait chan struct{} // answers go on when it is closed; nil = at once
@@ -22,60 +21,20 @@ type mute struct {
 
 func newMute(t *testing.T, server string) *mute {
 	t.Helper()
-	m := &mute{Listener: proxytest.TCP(t), server: server}
-	m.links.Go(func() {
-		for {
-			near, err := m.Accept()
-			if err != nil {
-				return
-			}
-			m.links.Go(func() { m.link(near) })
-		}
-	})
-	t.Cleanup(func() {
-		m.speak()
-		m.Close()
-		m.links.Wait()
-	})
+	m := &mute{}
+	m.Way = storetest.StartWay(t, server, m.held)
+	t.Cleanup(m.speak)
 	return m
 }
 
-func (m *mute) link(near net.Conn) {
-	defer near.Close()
-	far, err := net.Dial("tcp", m.server)
-	if err != nil {
-		return
-	}
-	defer far.Close()
-	m.links.Go(func() {
-		_ = copyTo(far, near, func() {})
-		far.Close()
-	})
-	_ = copyTo(near, far, m.held)
-}
-
-// copyTo calls before for each piece.
-func copyTo(to, from net.Conn, before func()) error {
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		if err != nil {
-			return err
-		}
-		before()
-		if _, err := to.Write(b[:n]); err != nil {
-			return err
-		}
-	}
-}
-
-func (m *mute) held() {
+func (m *mute) held() bool {
 	m.mu.Lock()
 	wait := m.wait
 	m.mu.Unlock()
 	if wait != nil {
 		<-wait
 	}
+	return true
 }
 
 func (m *mute) hush() {
@@ -105,7 +64,7 @@ func TestServeReleasesWhatCameAfterAClose(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := startServe(t)
 			way := newMute(t, s.redis)
-			other := s.beside(way.Addr().String())
+			other := s.beside(way.Addr)
 			credentials := s.credentials()
 			dial := func(ctx context.Context) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "tcp", other.addr)

@@ -3,11 +3,8 @@ package redisstore_test
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,63 +17,27 @@ import (
 	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
-// lossy stands before a Redis. Armed, it lets one request through and loses its
-// answer, with the connection, after what comes meanwhile.
+// lossy is a way to a Redis that, armed, loses the next answer, after what comes
+// meanwhile.
 type lossy struct {
-	net.Listener
-	server    string
+	*storetest.Way
 	armed     atomic.Bool
 	meanwhile func()
-	busy      sync.WaitGroup
 }
 
 func newLossy(t *testing.T, server string) *lossy {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lossy{Listener: ln, server: server}
-	l.busy.Go(func() {
-		for {
-			near, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			l.busy.Go(func() { l.link(near) })
+	l := &lossy{}
+	l.Way = storetest.StartWay(t, server, func() bool {
+		if !l.armed.CompareAndSwap(true, false) {
+			return true
 		}
+		if l.meanwhile != nil {
+			l.meanwhile()
+		}
+		return false
 	})
-	t.Cleanup(func() { ln.Close(); l.busy.Wait() })
 	return l
-}
-
-func (l *lossy) link(near net.Conn) {
-	defer near.Close()
-	far, err := net.Dial("tcp", l.server)
-	if err != nil {
-		return
-	}
-	defer far.Close()
-	l.busy.Go(func() {
-		_, _ = io.Copy(far, near)
-		far.Close()
-	})
-	answer := make([]byte, 64<<10)
-	for {
-		n, err := far.Read(answer)
-		if err != nil {
-			return
-		}
-		if l.armed.CompareAndSwap(true, false) {
-			if l.meanwhile != nil {
-				l.meanwhile()
-			}
-			return
-		}
-		if _, err := near.Write(answer[:n]); err != nil {
-			return
-		}
-	}
 }
 
 // What was done and not heard of is neither done again nor denied: the client asks
@@ -85,7 +46,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	server := storetest.StartRedis(t)
 	l := newLossy(t, server.Addr)
-	s := open(t, redisstore.Config{Addresses: []string{l.Addr().String()}, PoolSize: 1, Timeout: 10 * time.Second})
+	s := open(t, redisstore.Config{Addresses: []string{l.Addr}, PoolSize: 1, Timeout: 10 * time.Second})
 	spark := sessions.SparkID(uuid.NewString())
 	type life struct {
 		made sessions.Session
@@ -184,7 +145,7 @@ func TestLostAnswerOfABusySession(t *testing.T) {
 	server := storetest.StartRedis(t)
 	l := newLossy(t, server.Addr)
 	other := open(t, redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience})
-	s := open(t, redisstore.Config{Addresses: []string{l.Addr().String()}, PoolSize: 1, Timeout: 10 * time.Second})
+	s := open(t, redisstore.Config{Addresses: []string{l.Addr}, PoolSize: 1, Timeout: 10 * time.Second})
 	made, err := s.Create(t.Context(), newSession(t, time.Now(), "busy"), "")
 	if err != nil {
 		t.Fatal(err)
