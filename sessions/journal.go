@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,6 +115,8 @@ func (j *Journal) add(ctx context.Context, t Ticket, e *Entry) error {
 	switch {
 	case e.Lost != "":
 		sealed.Slot = lostSlot + j.Keys.mask(t.session, e.What)
+	case e.Method == cloneMethod:
+		sealed.Slot = fmt.Sprint(cloneSlot, t.seq)
 	case e.Replaces != "":
 		sealed.Slot = j.Keys.mask(t.session, e.Replaces)
 	}
@@ -130,6 +133,22 @@ const lostSlot = "lost-"
 // IsLostSlot says whether a slot is that of an entry which only says what was lost.
 func IsLostSlot(slot string) bool {
 	return len(slot) > len(lostSlot) && slot[:len(lostSlot)] == lostSlot
+}
+
+// cloneSlot begins the slot of entries that say: as far as this, the Spark session is a
+// clone. None replaces another.
+const cloneSlot = "clone-"
+
+// isClone says whether an entry is one of these.
+func (e SealedEntry) isClone() bool { return strings.HasPrefix(e.Slot, cloneSlot) }
+
+// cloneMethod is the Method of these entries.
+const cloneMethod = "CloneSession"
+
+// cloned is such an entry. To a replica of before there were any it is the drop of a
+// view that was never made, which it passes over.
+func cloned() *Entry {
+	return &Entry{Method: cloneMethod, What: "what cloneSession gave it", Drops: "no view\x00"}
 }
 
 // putArtifacts moves the content of artifacts into blobs. What does not fit makes
@@ -256,8 +275,8 @@ func (j *Journal) again(ctx context.Context, rest []settlement) {
 }
 
 // Clone gives a Spark session that is about to be cloned from another one what
-// that one has. A journal that the new one has already stays as it is: then the
-// engine will refuse.
+// that one has, and notes that it is a clone as far as that. A journal that the new
+// one has already stays as it is: then the engine will refuse.
 func (j *Journal) Clone(ctx context.Context, id ID, from, to SparkID) (Ticket, error) {
 	all, err := j.Store.Entries(ctx, id)
 	if err != nil {
@@ -271,15 +290,23 @@ func (j *Journal) Clone(ctx context.Context, id ID, from, to SparkID) (Ticket, e
 		if err != nil {
 			return Ticket{}, err
 		}
-		t, err := j.Begin(ctx, id, to, e)
-		if err == nil && t.seq != 0 && sealed.Committed {
-			err = j.Store.SettleEntry(ctx, id, to, t.seq, true)
-		}
-		if err != nil {
+		if err := j.put(ctx, id, to, e, sealed.Committed); err != nil {
 			return Ticket{}, fmt.Errorf("clone journal: %w", err)
 		}
 	}
+	if err := j.put(ctx, id, to, cloned(), true); err != nil {
+		return Ticket{}, fmt.Errorf("clone journal: %w", err)
+	}
 	return Ticket{session: id, spark: to}, nil
+}
+
+// put is Begin, and the commit at once.
+func (j *Journal) put(ctx context.Context, id ID, spark SparkID, e *Entry, commit bool) error {
+	t, err := j.Begin(ctx, id, spark, e)
+	if err != nil || t.seq == 0 || !commit {
+		return err
+	}
+	return j.Store.SettleEntry(ctx, id, spark, t.seq, true)
 }
 
 // read opens an entry. One that is damaged comes back as a lost one.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -101,7 +102,8 @@ func (r *Replayer) all(ctx context.Context, cluster *Cluster, conn *grpc.ClientC
 				journal: r.Journal, session: s, spark: spark, alive: map[string]bool{}, shared: cluster.Isolation == IsolateNone,
 				engine: sparkCaller{conn: conn, user: s.Owner, spark: spark},
 			}
-			err := r.Engine.Prepare(ctx, cluster, s, spark)
+			p.begin(entries[spark])
+			err := r.Engine.Prepare(ctx, cluster, s, p.engine.spark)
 			if p.prepared(err) {
 				err = p.run(withToken(ctx, cluster), entries[spark])
 			}
@@ -176,6 +178,7 @@ type replay struct {
 	session Session
 	spark   SparkID
 	engine  sparkCaller
+	clones  int             // times that engine is still to be cloned, in the end to spark
 	alive   map[string]bool // temporary views by name: made by this replay, or lost
 	shared  bool            // the engine may outlive a replay that was not recorded
 	done    SparkReplayed
@@ -192,12 +195,61 @@ func (p *replay) prepared(err error) bool {
 	return err == nil
 }
 
-func (p *replay) run(ctx context.Context, entries []SealedEntry) error {
+// begin says in which Spark session the replay begins. What a clone does not have of
+// the session that it is a clone of, such as its current catalog and its variables, the
+// engine alone knows; so that session is made once more, and cloned.
+func (p *replay) begin(entries []SealedEntry) {
+	for _, sealed := range entries {
+		if sealed.isClone() {
+			p.clones++
+			p.engine.spark = SparkID(uuid.NewString())
+		}
+	}
+}
+
+// clone goes on in a clone of the Spark session where the replay stands. It fails only
+// where going on makes no sense.
+func (p *replay) clone(ctx context.Context, seq uint64) error {
+	origin := p.engine
+	p.engine.spark, p.clones = p.spark, p.clones-1
+	if p.clones > 0 {
+		p.engine.spark = SparkID(uuid.NewString())
+	}
+	err := origin.clone(ctx, p.engine.spark)
+	if p.shared && err != nil && strings.Contains(reason(err), "TARGET_SESSION_ID_ALREADY_EXISTS") {
+		err = nil // by an earlier replay, which could not be recorded
+	}
+	switch {
+	case broken(ctx, err):
+		return err
+	case err != nil:
+		for view := range p.alive {
+			p.alive[view] = false
+		}
+		p.lose(cloned(), seq, "the new engine refuses it: "+reason(err), true)
+	}
+	origin.release(ctx)
+	return p.hello(ctx)
+}
+
+// broken says that the engine cannot be reached, or that there is no time left.
+func broken(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || errors.Is(err, ErrUnavailable) || status.Code(err) == codes.Unavailable)
+}
+
+func (p *replay) hello(ctx context.Context) error {
 	id, err := p.engine.hello(ctx)
 	if err != nil {
 		return fmt.Errorf("spark session %s: %w", p.spark, err)
 	}
 	p.done.ServerID = id
+	return nil
+}
+
+func (p *replay) run(ctx context.Context, entries []SealedEntry) error {
+	if err := p.hello(ctx); err != nil {
+		return err
+	}
 	for _, sealed := range entries {
 		e, err := p.journal.read(ctx, p.session.ID, p.spark, sealed.Seq)
 		if err != nil {
@@ -213,6 +265,8 @@ func (p *replay) run(ctx context.Context, entries []SealedEntry) error {
 // entry does one act again. It fails only where going on makes no sense.
 func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error {
 	switch {
+	case sealed.isClone():
+		return p.clone(ctx, sealed.Seq)
 	case e.Lost != "":
 		p.lose(e, sealed.Seq, e.Lost, e.Notable)
 		return nil
@@ -231,9 +285,7 @@ func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error 
 	case err == nil, sealed.Committed && p.hasIt(e, err):
 		p.took(e)
 		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, ErrUnavailable), status.Code(err) == codes.Unavailable:
+	case broken(ctx, err):
 		return err
 	}
 	why := "the new engine refuses it: " + reason(err)

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sconce-dev/sconce/proto/spark/connect"
@@ -23,7 +24,9 @@ type fakeSpark struct {
 	*proxytest.Spark
 	mu     sync.Mutex
 	told   []string
-	refuse string // acts with this word are refused
+	lines  map[string][]string // told, by Spark session: of a clone, all that it is made of
+	cloned map[string]string   // the clone of a Spark session
+	refuse string              // acts with this word are refused
 	with   error
 }
 
@@ -34,6 +37,7 @@ func newFakeSpark(t *testing.T) *fakeSpark {
 	f := &fakeSpark{
 		Spark: proxytest.StartSpark(t, proxytest.SparkConfig{Token: "secret"}),
 		with:  status.Error(codes.Internal, "[NO] it may not\nstack trace"),
+		lines: map[string][]string{}, cloned: map[string]string{},
 	}
 	f.Script("", func(x *proxytest.Exchange) error {
 		var messages [][]byte
@@ -51,6 +55,7 @@ func newFakeSpark(t *testing.T) *fakeSpark {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.told = append(f.told, word)
+		f.note(word, messages[0])
 		if f.refuse != "" && strings.Contains(word, f.refuse) {
 			return f.with
 		}
@@ -71,9 +76,49 @@ func newFakeSpark(t *testing.T) *fakeSpark {
 	return f
 }
 
+// note adds to the line of a Spark session. That of one that is cloned goes on as its
+// clone's.
+func (f *fakeSpark) note(word string, message []byte) {
+	id := textField(message, 1)
+	if to, ok := f.cloned[id]; ok {
+		id = to
+	}
+	f.lines[id] = append(f.lines[id], word)
+	if word == "clone" {
+		to := textField(message, 4)
+		f.cloned[id], f.lines[to] = to, f.lines[id]
+		delete(f.lines, id)
+	}
+}
+
+// textField is the last field of that number in a message.
+func textField(message []byte, number protowire.Number) (text string) {
+	for len(message) > 0 {
+		n, kind, tag := protowire.ConsumeTag(message)
+		size := protowire.ConsumeFieldValue(n, kind, message[tag:])
+		if n == number {
+			value, _ := protowire.ConsumeBytes(message[tag:])
+			text = string(value)
+		}
+		message = message[tag+size:]
+	}
+	return text
+}
+
+// line is what the engine was told in a Spark session.
+func (f *fakeSpark) line(spark sessions.SparkID) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lines[string(spark)]
+}
+
 // tell words what an engine was told, and holds it against what must not be in it.
 func tell(method string, messages [][]byte) (string, error) {
 	switch method {
+	case "CloneSession":
+		return "clone", nil
+	case "ReleaseSession":
+		return "release", nil
 	case "Config":
 		r := &connect.ConfigRequest{}
 		if err := proto.Unmarshal(messages[0], r); err != nil {

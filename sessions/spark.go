@@ -43,6 +43,22 @@ func (c sparkCaller) hello(ctx context.Context) (string, error) {
 	return answer.GetServerSideSessionId(), err
 }
 
+// clone makes a clone of the Spark session under another id.
+func (c sparkCaller) clone(ctx context.Context, to SparkID) error {
+	id := string(to)
+	_, err := connect.NewSparkConnectServiceClient(c.conn).CloneSession(ctx, &connect.CloneSessionRequest{
+		SessionId: string(c.spark), UserContext: &connect.UserContext{UserId: c.user}, NewSessionId: &id,
+	})
+	return err
+}
+
+// release ends the Spark session. One that is not released ends by the engine's timeout.
+func (c sparkCaller) release(ctx context.Context) {
+	_, _ = connect.NewSparkConnectServiceClient(c.conn).ReleaseSession(ctx, &connect.ReleaseSessionRequest{
+		SessionId: string(c.spark), UserContext: &connect.UserContext{UserId: c.user},
+	})
+}
+
 // dropView drops a temporary view, and nothing else of that name.
 func (c sparkCaller) dropView(ctx context.Context, name string) error {
 	if view, ok := strings.CutPrefix(name, globalViews); ok {

@@ -193,9 +193,12 @@ def wake_spark(job):
     clone = None
     if hasattr(spark, "cloneSession"):
         spark.range(7).createOrReplaceTempView("e2e_both")
+        spark.sql("DECLARE VARIABLE e2e_own = 8085")  # which a clone does not have
         clone = spark.cloneSession()
         clone.range(5).createOrReplaceTempView("e2e_both")
         clone.conf.set("spark.sql.session.timeZone", "Europe/Paris")
+        second = clone.cloneSession()
+        second.sql("USE lake")
 
     def tables():
         # lake is a catalog that lists no temporary views.
@@ -210,9 +213,20 @@ def wake_spark(job):
             seen.append(rows(spark.sql("SELECT count(*) FROM e2e_both")))
             seen.append(rows(clone.sql("SELECT count(*), max(e2e_answer(id)) FROM e2e_both")))
             seen.append([clone.conf.get("spark.sql.session.timeZone"), clone.conf.get("spark.sql.ansi.enabled")])
+            # Spark leaves a clone in spark_catalog, wherever its origin stands.
+            seen.append([standing(s) for s in (clone, second, second.cloneSession())])
+            seen.append([has_variable(s) for s in (spark, clone, second)])
+            seen.append(rows(second.sql("SELECT count(*) FROM e2e_both")))
         return seen
 
     return asleep(job, spark, began, ["USE spark_catalog.default", "USE lake", "USE APP"], ["lake", "APP"], tables, ask)
+
+
+def has_variable(spark):
+    try:
+        return rows(spark.sql("SELECT e2e_own"))
+    except Exception as error:
+        return type(error).__name__
 
 
 def standing(spark):
