@@ -51,7 +51,7 @@ func TestUpgrade(t *testing.T) {
 			}
 			u.stop(t)
 			clients.Wait()
-			t.Logf("results handed over, by session: %v", u.handed(t))
+			t.Logf("results handed over, and bytes of answers, by session: %v, %v", u.handed(t), u.carried(t))
 		})
 	}
 }
@@ -329,6 +329,19 @@ func (u *upgrade) handed(t *testing.T) map[string]int {
 	return counts
 }
 
+// carried counts the bytes of the answers, by session. What a replica that was killed had
+// not written down is not in it.
+func (u *upgrade) carried(t *testing.T) map[string]uint64 {
+	t.Helper()
+	bytes := map[string]uint64{}
+	for _, g := range append(u.gone, u.replicas[:]...) {
+		for _, e := range g.ended(t) {
+			bytes[e.Session] += e.Out
+		}
+	}
+	return bytes
+}
+
 // served counts the streams of these clients that a replica served.
 func (u *upgrade) served(t *testing.T, g *gateway) (n int) {
 	t.Helper()
@@ -345,6 +358,7 @@ func (u *upgrade) served(t *testing.T, g *gateway) (n int) {
 // endedStream is what the log says of a stream that ended.
 type endedStream struct {
 	Msg, Session string
+	Out          uint64
 	Handed       bool `json:"handed_over"`
 }
 
