@@ -17,19 +17,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
-	"google.golang.org/grpc/status"
 
 	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
 	"github.com/sconce-dev/sconce/proxy/relay"
 	"github.com/sconce-dev/sconce/sessions"
+	"golang.org/x/net/http2"
 )
 
 // Attacks by a tenant who has a good token, through the real port, relay, router and
@@ -148,9 +145,6 @@ func (a *attacker) plan() uint32 {
 	return id
 }
 
-// batch is one of a large result.
-var batch = make([]byte, 256<<10)
-
 var alicePlan = proxytest.Message(proxytest.ExecutePlan(spark1, "alice", "", false, nil))
 
 // siege is the gateway that is attacked. Alice and Bob have an engine each, so that what
@@ -159,14 +153,13 @@ type siege struct {
 	*gateway.Gateway
 	t          *testing.T
 	at         attack
+	engine     *siegeEngine // Alice's
+	his        *siegeEngine
 	alice, bob sessions.ID
 	caller     *proxytest.Caller // Bob's
 	creds      []string          // Bob's
 	method     string            // that Bob calls
 	hers       []string          // Alice's, of the last attack
-	// live and peak are Alice's plans at the engine: now, and the most at once.
-	live, peak atomic.Int64
-	strange    atomic.Int64 // calls of hers that should never have come
 }
 
 // More calls than this are never open at the engine at once. The relay lets a client
@@ -195,41 +188,24 @@ func newSiege(t *testing.T, at attack, quotas proxy.Quotas) *siege {
 	t.Helper()
 	limits := relay.DefaultLimits()
 	limits.PingAfter, limits.PingTimeout, limits.Preface = 2*time.Second, 2*time.Second, time.Second
-	s := &siege{t: t, at: at, method: analyze, Gateway: gateway.Start(t, gateway.Config{Limits: limits, HandshakeTimeout: time.Second, Quotas: quotas, More: []string{"other"}})}
+	s := &siege{t: t, at: at, method: analyze, engine: startSiegeEngine(t, at.large), his: startSiegeEngine(t, false)}
+	s.Gateway = gateway.Start(t, gateway.Config{
+		Limits: limits, HandshakeTimeout: time.Second, Quotas: quotas,
+		Away: map[string]string{gateway.Cluster: s.engine.addr, "other": s.his.addr},
+	})
 	s.alice, s.bob = s.Session("alice", sessions.Active), s.SessionOn("other", "bob", sessions.Active)
 	s.caller, s.creds = proxytest.NewCaller(t, s.Dial), s.Credentials(s.bob, "bob")
-	s.Spark.Script("ExecutePlan", s.plan)
 	return s
 }
 
 // forget has the engines forget what they were asked.
 func (s *siege) forget() {
-	for _, engine := range s.Engines {
-		engine.Forget()
-	}
+	s.engine.counts(s.t)
+	s.his.counts(s.t)
 }
 
-// plan is what her engine does with a plan.
-func (s *siege) plan(x *proxytest.Exchange) error {
-	n := s.live.Add(1)
-	defer s.live.Add(-1)
-	for old := s.peak.Load(); n > old && !s.peak.CompareAndSwap(old, n); old = s.peak.Load() {
-	}
-	x.Drain()
-	for _, m := range x.Messages() {
-		if proxytest.UserID(m) != "alice" || len(x.Metadata.Get("x-session-id")) > 0 {
-			s.strange.Add(1)
-		}
-	}
-	if !s.at.large {
-		return x.Send(make([]byte, 1000))
-	}
-	for {
-		if err := x.Send(batch); err != nil {
-			return status.FromContextError(x.Context().Err()).Err()
-		}
-	}
-}
+// live is how many of Alice's plans are at her engine.
+func (s *siege) live() int { return int(s.engine.counts(s.t).Live) }
 
 // work is one call of Bob's.
 func (s *siege) work() { s.call(s.creds, sparkB, "bob") }
@@ -265,7 +241,7 @@ func (s *siege) begin() (end func(last bool)) {
 	if _, err := io.ReadFull(out, make([]byte, len("begun"))); err != nil {
 		s.t.Fatalf("the attack does not begin: %v", err)
 	}
-	for begun := time.Now(); s.at.large && s.live.Load() < fairStreams && time.Since(begun) < proxytest.Patience; {
+	for begun := time.Now(); s.at.large && s.live() < fairStreams && time.Since(begun) < proxytest.Patience; {
 		time.Sleep(time.Millisecond)
 	}
 	return func(last bool) {
@@ -306,8 +282,9 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 			s.work()
 			grown = heap() - held
 			end(true)
+			seen := s.engine.counts(t)
 			t.Logf("%d calls in place of %d, %d KiB, %d goroutines, %d calls at once; his wait is %v in place of %v",
-				attacked.Median(), idle.Median(), grown>>10, most, s.peak.Load(), beside, quiet)
+				attacked.Median(), idle.Median(), grown>>10, most, seen.Peak, beside, quiet)
 			if slowed() {
 				t.Errorf("the other tenant did %v calls in place of %v", attacked, idle)
 			}
@@ -315,13 +292,13 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 			if at.again {
 				connections = 3
 			}
-			if grown > connections*mostHeld || most > mostGoroutines || s.peak.Load() > int64(connections)*mostCalls {
-				t.Errorf("it held %d KiB, %d goroutines, %d calls at the engine", grown>>10, most, s.peak.Load())
+			if grown > connections*mostHeld || most > mostGoroutines || seen.Peak > int64(connections)*mostCalls {
+				t.Errorf("it held %d KiB, %d goroutines, %d calls at the engine", grown>>10, most, seen.Peak)
 			}
-			if n := s.strange.Load(); n != 0 {
-				t.Errorf("%d calls at the engine that should not have come", n)
+			if seen.Strange != 0 {
+				t.Errorf("%d calls at the engine that should not have come", seen.Strange)
 			}
-			s.settle("calls at the engine", 0, func() int { return int(s.live.Load()) })
+			s.settle("calls at the engine", 0, s.live)
 			s.settle("goroutines", goroutines+20, runtime.NumGoroutine)
 			s.settle("bytes", held+16<<20, func() int {
 				s.forget()

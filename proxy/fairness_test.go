@@ -32,19 +32,20 @@ func TestTenantAtHerLimitsMovesNoOther(t *testing.T) {
 				end := s.begin()
 				s.past(at, s.hers)
 				if !at.large { // what she was free to send at once is not what she may go on with
-					s.settle("calls at the engine", 1, func() int { return int(s.live.Load()) })
+					s.settle("calls at the engine", 1, s.live)
 				}
 				busy.Take(func() { beside.add(s.work) })
 				grown = max(grown, heap()-held)
 				end(true)
-				s.settle("calls at the engine", 0, func() int { return int(s.live.Load()) })
+				s.settle("calls at the engine", 0, s.live)
 			}
-			t.Logf("%d calls beside her, %d without; %d KiB, %d calls at once; his wait is %v in place of %v", busy.Median(), idle.Median(), grown>>10, s.peak.Load(), beside, quiet)
+			peak := s.engine.counts(t).Peak
+			t.Logf("%d calls beside her, %d without; %d KiB, %d calls at once; his wait is %v in place of %v", busy.Median(), idle.Median(), grown>>10, peak, beside, quiet)
 			if busy.Median()*2 < idle.Median() {
 				t.Errorf("beside a tenant at her limit another does %d calls in place of %d", busy.Median(), idle.Median())
 			}
-			if n := s.peak.Load(); at.quotas.Session.Streams > 0 && n > fairStreams {
-				t.Errorf("%d calls at once at the engine", n)
+			if at.quotas.Session.Streams > 0 && peak > fairStreams {
+				t.Errorf("%d calls at once at the engine", peak)
 			}
 			// Both windows of each stream, and as much again in the engine.
 			if most := 4*fairStreams*(256<<10) + 16<<20; grown > most {

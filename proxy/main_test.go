@@ -12,5 +12,9 @@ func TestMain(m *testing.M) {
 		beAttacker()
 		return
 	}
+	if how := os.Getenv(siegeEngineEnv); how != "" {
+		beSiegeEngine(how)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }

@@ -25,7 +25,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +56,9 @@ type Config struct {
 	Registry *Registry
 	// More are the names of further clusters, each with a fake engine like the first.
 	More []string
+	// Away are the addresses, by cluster, of engines that run elsewhere: Gateway.Engines has
+	// none of its own then.
+	Away map[string]string
 	// Grace is sessions.ResolverConfig's; 0 = its default.
 	Grace time.Duration
 	// Uses and TouchEvery are sessions.ResolverConfig's; nil and 0 = nobody, 5 s.
@@ -129,7 +134,7 @@ func Start(t testing.TB, cfg Config) *Gateway {
 	} else {
 		g.alone(cfg)
 	}
-	if cfg.Dial == nil {
+	if cfg.Dial == nil && g.Spark != nil {
 		cfg.Dial = g.Spark.DialTCP
 	}
 	g.wire(cfg)
@@ -149,6 +154,9 @@ func (g *Gateway) alone(cfg Config) {
 	}
 	cfg.Spark.Token = Token
 	g.Engines = map[string]*proxytest.Spark{}
+	if cfg.Away != nil {
+		return
+	}
 	for _, name := range append([]string{Cluster}, cfg.More...) {
 		g.Engines[name] = proxytest.StartSpark(g.t, cfg.Spark)
 	}
@@ -160,7 +168,8 @@ func (g *Gateway) alone(cfg Config) {
 func (g *Gateway) clusters(cfg Config) sessions.Clusters {
 	g.t.Helper()
 	list := []sessions.Cluster{{Name: Cluster, Address: engineAddress, TLS: cfg.ClusterTLS, Token: Token}}
-	for name := range g.Engines {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(g.Engines)), maps.Keys(cfg.Away))
+	for _, name := range names {
 		if name != Cluster {
 			list = append(list, sessions.Cluster{Name: name, Address: name + ".test:15002", Token: Token})
 		}
@@ -172,11 +181,15 @@ func (g *Gateway) clusters(cfg Config) sessions.Clusters {
 
 // dial connects to the engine at that address.
 func (g *Gateway) dial(cfg Config) func(ctx context.Context, network, address string) (net.Conn, error) {
-	return func(ctx context.Context, _, address string) (net.Conn, error) {
-		if address == engineAddress {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		name := strings.TrimSuffix(address, ".test:15002")
+		switch away := cfg.Away[strings.Replace(name, "engine", Cluster, 1)]; {
+		case away != "":
+			return (&net.Dialer{}).DialContext(ctx, network, away)
+		case address == engineAddress:
 			return cfg.Dial(ctx)
 		}
-		return g.Engines[strings.TrimSuffix(address, ".test:15002")].DialTCP(ctx)
+		return g.Engines[name].DialTCP(ctx)
 	}
 }
 
