@@ -94,6 +94,9 @@ type Use struct {
 	Running []string
 	// Over are operations that are over.
 	Over []string
+	// Replica is who tells, and Streams how many streams of it are open there.
+	Replica string
+	Streams int64
 }
 
 // UseStore is the part of the registry that knows when sessions were used. Every
@@ -106,6 +109,9 @@ type UseStore interface {
 	// Running is how many operations of a session are not over, of those that Touch
 	// told of.
 	Running(ctx context.Context, id ID) (int, error)
+	// Streams is how many streams of a session are open on other replicas than this
+	// one, as far as they told in the last quarter of a minute.
+	Streams(ctx context.Context, id ID, replica string) (int64, error)
 	// Clock is what time it is for the registry.
 	Clock(ctx context.Context) (time.Time, error)
 	// Schedule has a session looked at, at that time; a later call replaces the

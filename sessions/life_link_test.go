@@ -179,6 +179,10 @@ func (k *link) Touch(ctx context.Context, uses []sessions.Use) error {
 	return overErr(ctx, k, "Touch", func(ctx context.Context) error { return k.Memory.Touch(ctx, uses) })
 }
 
+func (k *link) Streams(ctx context.Context, id sessions.ID, replica string) (int64, error) {
+	return over(ctx, k, "Streams", func(ctx context.Context) (int64, error) { return k.Memory.Streams(ctx, id, replica) })
+}
+
 func (k *link) Clock(ctx context.Context) (time.Time, error) {
 	return over(ctx, k, "Clock", k.Memory.Clock)
 }

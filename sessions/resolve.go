@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 )
 
@@ -120,8 +121,9 @@ func setDefault[T comparable](v *T, def T) {
 // guessed. Methods are safe for any goroutine.
 type Resolver struct {
 	ResolverConfig
-	start time.Time
-	table *table
+	start   time.Time
+	replica string // who tells of uses
+	table   *table
 
 	// failures counts reads of the registry that failed in a row.
 	failures atomic.Int32
@@ -176,13 +178,13 @@ func NewResolver(c ResolverConfig) (*Resolver, error) {
 	}
 	return &Resolver{
 		ResolverConfig: c,
-		start:          c.Now(),
-		table:          newTable(),
-		known:          map[ID]*entry{},
-		reads:          map[ID]*read{},
-		missing:        map[ID]time.Duration{},
-		due:            map[ID]struct{}{},
-		dueNow:         make(chan struct{}, 1),
+		start:          c.Now(), replica: uuid.NewString(),
+		table:   newTable(),
+		known:   map[ID]*entry{},
+		reads:   map[ID]*read{},
+		missing: map[ID]time.Duration{},
+		due:     map[ID]struct{}{},
+		dueNow:  make(chan struct{}, 1),
 	}, nil
 }
 
@@ -336,12 +338,18 @@ func (r *Resolver) Bind(ctx context.Context, route *Route, spark SparkID) error 
 	return nil
 }
 
-// Streams returns how many streams of a session are open on this replica.
-func (r *Resolver) Streams(id ID) int64 {
-	if e := r.table.get(id); e != nil {
-		return e.live.streams.Load()
+// Streams returns how many streams of a session are open: on this replica now, and on
+// the others when they last told.
+func (r *Resolver) Streams(ctx context.Context, id ID) (n int64, err error) {
+	if r.Uses != nil {
+		if n, err = r.Uses.Streams(ctx, id, r.replica); err != nil {
+			return 0, fmt.Errorf("streams of session %s: %w", id, err)
+		}
 	}
-	return 0
+	if e := r.table.get(id); e != nil {
+		n += e.live.streams.Load()
+	}
+	return n, nil
 }
 
 // Known returns how many sessions the cache holds.

@@ -447,18 +447,3 @@ func benchActive(b *testing.B, m *storetest.Memory, i int) sessions.ID {
 	m.Put(s)
 	return s.ID
 }
-
-func TestStreamsAreCounted(t *testing.T) {
-	memory := storetest.NewMemory()
-	r, s := newReplica(t, memory, nil), active(t, memory)
-	route, err := r.Lookup(t.Context(), s.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	route.StreamOpened()
-	route.StreamOpened()
-	route.StreamEnded()
-	if n, none := r.Streams(s.ID), r.Streams(newID(t)); n != 1 || none != 0 {
-		t.Errorf("%d open, and %d of a session that is not known", n, none)
-	}
-}

@@ -160,7 +160,7 @@ func (r *Resolver) uses() []Use {
 		}
 		running, over := e.live.operations.news(now)
 		if used || len(running)+len(over) > 0 {
-			uses = append(uses, Use{ID: id, Running: running, Over: over})
+			uses = append(uses, Use{ID: id, Running: running, Over: over, Replica: r.replica, Streams: e.live.streams.Load()})
 		}
 	}
 	return uses

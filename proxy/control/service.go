@@ -57,8 +57,8 @@ type Config struct {
 	// Endpoint is the host:port by which clients reach the data port; it goes
 	// into connection strings. Required.
 	Endpoint string
-	// Streams counts the open streams of a session on this replica; nil = nobody does.
-	Streams func(sessions.ID) int64
+	// Streams counts the open streams of a session on all replicas; nil = nobody does.
+	Streams func(context.Context, sessions.ID) (int64, error)
 	// Operations counts those of a session that are not over although no stream of
 	// theirs is open; nil = nobody does.
 	Operations func(context.Context, sessions.ID) (int, error)
@@ -143,7 +143,7 @@ func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessi
 			seen.DetachedOperations = int64(n)
 		}
 		if err == nil && s.Streams != nil {
-			seen.OpenStreams = s.Streams(id)
+			seen.OpenStreams, err = s.Streams(ctx, id)
 		}
 		return &sconcev1.DescribeSessionResponse{Session: seen}, err
 	})

@@ -12,6 +12,8 @@
 //	                                                                              some minutes after its token expired.
 //	sconce:s:{<session>}:ops     zset    operations that are not over, by when they      When the engine changes or the session closes.
 //	                                     were last seen, ms.
+//	sconce:s:{<session>}:streams hash    replica -> when it told, ms, and its open      15 s after it was told.
+//	                                     streams.
 //	sconce:s:{<session>}:lease   string  who wakes it.                          Some seconds after its holder died.
 //	sconce:s:{<session>}:uses    hash    token id -> when it was last used, ms.  As the tokens.
 //	sconce:s:{<session>}:turn:<spark id>  string  who prepares that Spark session.      After a minute.

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -16,18 +17,29 @@ import (
 // five minutes that Spark keeps a result nobody asks for.
 const operationsKept = 5 * time.Minute
 
+// streamsKept is how long what a replica told of its streams counts: it tells every few
+// seconds, while there are any.
+const streamsKept = 15 * time.Second
+
 // touch notes that a session is in use.
 //
-//	KEYS[1] record    KEYS[2] its operations
-//	ARGV[1] how many operations are running    ARGV[2] and on: those, then those that are over
+//	KEYS[1] record    KEYS[2] its operations    KEYS[3] its streams
+//	ARGV[1] replica    ARGV[2] its streams    ARGV[3] how long they count, ms
+//	ARGV[4] how many operations are running    ARGV[5] and on: those, then those that are over
 var touch = redis.NewScript(`
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state or state == 'closed' then return 0 end
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HSET', KEYS[1], 'used', now)
-for i = 2, #ARGV do
-  if i < 2 + tonumber(ARGV[1]) then
+if ARGV[2] == '0' then
+  redis.call('HDEL', KEYS[3], ARGV[1])
+else
+  redis.call('HSET', KEYS[3], ARGV[1], now .. ' ' .. ARGV[2])
+  redis.call('PEXPIRE', KEYS[3], ARGV[3])
+end
+for i = 5, #ARGV do
+  if i < 5 + tonumber(ARGV[4]) then
     redis.call('ZADD', KEYS[2], now, ARGV[i])
   else
     redis.call('ZREM', KEYS[2], ARGV[i])
@@ -69,15 +81,15 @@ func (s *Store) Touch(ctx context.Context, uses []sessions.Use) error {
 		uses = uses[n:]
 		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, u := range batch {
-				args := make([]any, 0, 1+len(u.Running)+len(u.Over))
-				args = append(args, len(u.Running))
+				args := make([]any, 0, 4+len(u.Running)+len(u.Over))
+				args = append(args, u.Replica, u.Streams, streamsKept.Milliseconds(), len(u.Running))
 				for _, op := range u.Running {
 					args = append(args, op)
 				}
 				for _, op := range u.Over {
 					args = append(args, op)
 				}
-				touch.Eval(ctx, p, []string{s.keys.session(u.ID), s.keys.operations(u.ID)}, args...)
+				touch.Eval(ctx, p, []string{s.keys.session(u.ID), s.keys.operations(u.ID), s.keys.streams(u.ID)}, args...)
 			}
 			return nil
 		})
@@ -96,6 +108,29 @@ func (s *Store) Running(ctx context.Context, id sessions.ID) (int, error) {
 	}
 	n, err := s.rdb.ZCount(ctx, s.keys.operations(id), strconv.FormatInt(now.Add(-operationsKept).UnixMilli(), 10), "+inf").Result()
 	return int(n), unavailable(err)
+}
+
+// Streams implements sessions.UseStore.
+func (s *Store) Streams(ctx context.Context, id sessions.ID, replica string) (int64, error) {
+	now, err := s.Clock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	told, err := s.rdb.HGetAll(ctx, s.keys.streams(id)).Result()
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	var sum int64
+	for who, text := range told {
+		var at, n int64
+		if _, err := fmt.Sscan(text, &at, &n); err != nil {
+			return 0, fmt.Errorf("streams of session %s: %q: %w", id, text, err)
+		}
+		if who != replica && now.UnixMilli()-at <= streamsKept.Milliseconds() {
+			sum += n
+		}
+	}
+	return sum, nil
 }
 
 // Clock implements sessions.UseStore.

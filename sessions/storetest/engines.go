@@ -211,6 +211,34 @@ func testUnused(t *testing.T, s *suite) {
 	must(t, err)
 }
 
+// What other replicas have open of a session counts for as long as they tell of it.
+func testStreams(t *testing.T, s *suite) {
+	have := s.create(t, "ann", "")
+	tell := func(replica string, n int64) {
+		t.Helper()
+		must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Replica: replica, Streams: n}}))
+	}
+	others := func(replica string, want int64) {
+		t.Helper()
+		if n, err := s.Streams(t.Context(), have.ID, replica); n != want || err != nil {
+			t.Errorf("%d streams on other replicas than %s (%v), want %d", n, replica, err, want)
+		}
+	}
+	others("a", 0)
+	tell("a", 2)
+	tell("b", 40)
+	tell("c", 1)
+	others("a", 41)
+	others("b", 3)
+	tell("b", 0)
+	tell("a", 5)
+	others("c", 5)
+	others("none", 6)
+	if n, err := s.Streams(t.Context(), "s-none", "a"); n != 0 || err != nil {
+		t.Errorf("a session that is not there has %d streams (%v)", n, err)
+	}
+}
+
 // A new engine runs none of the operations of the old one.
 func testNewEngineNoOperations(t *testing.T, s *suite) {
 	have := s.create(t, "ann", "")

@@ -16,6 +16,7 @@ type engines struct {
 	shift   time.Duration
 	looks   map[sessions.ID]time.Time
 	running map[sessions.ID]map[string]time.Time
+	streams map[sessions.ID]map[string]toldStreams
 	places  map[sessions.EngineKey]sessions.Place // of launches under way
 	most    [2]int                                // engines of an owner, of an organisation; 0 = no limit
 }
@@ -33,6 +34,7 @@ func newEngines() engines {
 		up: map[sessions.EngineKey]*sessions.EngineRecord{}, leases: map[string]lease{},
 		places: map[sessions.EngineKey]sessions.Place{},
 		looks:  map[sessions.ID]time.Time{}, running: map[sessions.ID]map[string]time.Time{},
+		streams: map[sessions.ID]map[string]toldStreams{},
 	}
 }
 
@@ -214,6 +216,10 @@ func (m *Memory) Touch(ctx context.Context, uses []sessions.Use) error {
 		for _, op := range u.Running {
 			ops[op] = now
 		}
+		if m.engines.streams[u.ID] == nil {
+			m.engines.streams[u.ID] = map[string]toldStreams{}
+		}
+		m.engines.streams[u.ID][u.Replica] = toldStreams{now, u.Streams}
 		for _, op := range u.Over {
 			delete(ops, op)
 		}
@@ -229,6 +235,28 @@ func (m *Memory) unused(s sessions.Session, t sessions.Transition) bool {
 	}
 	maps.DeleteFunc(m.engines.running[s.ID], func(_ string, at time.Time) bool { return now.Sub(at) > operationsKept })
 	return t.Unused == 0 || len(m.engines.running[s.ID]) == 0
+}
+
+// toldStreams is what a replica said of its open streams.
+type toldStreams struct {
+	at time.Time
+	n  int64
+}
+
+const streamsKept = 15 * time.Second
+
+// Streams implements sessions.UseStore.
+func (m *Memory) Streams(ctx context.Context, id sessions.ID, replica string) (n int64, err error) {
+	if err := m.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	for who, told := range m.engines.streams[id] {
+		if who != replica && m.clock().Sub(told.at) <= streamsKept {
+			n += told.n
+		}
+	}
+	return n, nil
 }
 
 // Running implements sessions.UseStore.

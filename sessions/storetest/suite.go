@@ -89,6 +89,7 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"PlaceRace":              testPlaceRace,
 		"Unused":                 testUnused,
 		"NewEngineNoOperations":  testNewEngineNoOperations,
+		"Streams":                testStreams,
 		"Schedule":               testSchedule,
 		"Stage":                  testStage,
 		"JournalOrder":           testJournalOrder,

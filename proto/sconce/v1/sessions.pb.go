@@ -140,8 +140,8 @@ type Session struct {
 	Revision uint64 `protobuf:"varint,22,opt,name=revision,proto3" json:"revision,omitempty"`
 	// When it will be closed for its age; not set where max_age is 0.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Streams that are open on the replica which answered; other replicas have
-	// their own. Only DescribeSession tells.
+	// Streams that are open on all replicas: those of others as they told some seconds
+	// ago. Only DescribeSession tells.
 	OpenStreams int64 `protobuf:"varint,24,opt,name=open_streams,json=openStreams,proto3" json:"open_streams,omitempty"`
 	// What is being done to wake it, such as "starting the engine"; empty = nothing.
 	Stage string `protobuf:"bytes,25,opt,name=stage,proto3" json:"stage,omitempty"`
