@@ -48,6 +48,9 @@ func newFakeSpark(t *testing.T) *fakeSpark {
 			}
 			messages = append(messages, m)
 		}
+		if len(messages) == 0 {
+			return status.Error(codes.Canceled, "the caller is gone")
+		}
 		word, err := tell(x.Method, messages)
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
