@@ -52,6 +52,9 @@ type Limits struct {
 	// PendingControl bounds the control frames that wait for a peer that does
 	// not read, in bytes.
 	PendingControl Size `yaml:"pending_control"`
+	// Tarpit is how long a connection that broke a rule, or one of these bounds, stays
+	// unread before it ends; 0 = it ends at once.
+	Tarpit time.Duration `yaml:"tarpit"`
 	// PingAfter is how long a connection is silent before it is asked whether
 	// it lives, PingTimeout how long the answer may take.
 	PingAfter   time.Duration `yaml:"ping_after"`
@@ -110,6 +113,7 @@ func defaultLimits() Limits {
 		WindowUpdates:    1000,
 		UnknownFrames:    100,
 		PendingControl:   256 << 10,
+		Tarpit:           time.Second,
 		PingAfter:        30 * time.Second,
 		PingTimeout:      10 * time.Second,
 		// Far above a person with a notebook: a loop of small calls over loopback
@@ -139,7 +143,7 @@ var switchable = []string{
 	"token_requests", "session_requests", "owner_requests", "org_requests", "process_requests",
 	"token_artifacts", "session_artifacts", "owner_artifacts", "org_artifacts", "process_artifacts",
 	"sessions_per_owner", "sessions_per_org", "engines_per_owner", "engines_per_org",
-	"tokens_per_owner", "tokens_per_org",
+	"tokens_per_owner", "tokens_per_org", "tarpit",
 }
 
 // limits checks Limits. Every field but those that may be zero is above it.

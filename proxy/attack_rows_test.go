@@ -45,6 +45,15 @@ func streamAttacks() []attack {
 		{name: "rapid reset", held: floods + " TestHundredAndFirstStream", run: func(a *attacker) {
 			a.flood(func(int) { a.Reset(a.plan()) })
 		}},
+		{name: "rapid reset over twenty connections", conns: 20, held: floods + " TestHundredAndFirstStream", run: func(a *attacker) {
+			a.flood(func(int) { a.Reset(a.plan()) })
+		}},
+		{name: "rapid reset, each time on a new connection", held: floods + " TestHundredAndFirstStream", run: func(a *attacker) {
+			for range 50 {
+				a.Reset(a.plan())
+			}
+			a.Flush()
+		}},
 		{name: "streams over the bound", held: floods + " TestStreamOverTheBound", run: func(a *attacker) {
 			a.flood(func(int) { a.plan() })
 		}},

@@ -44,6 +44,7 @@ type attack struct {
 	leaves   bool   // in the end she is stopped: her sockets stay open, and say nothing
 	large    bool   // her plans have large results
 	again    bool   // ... and her connections end so fast that the calls of three are there at once
+	conns    int    // that she has at a time; 0 = one
 	settings []http2.Setting
 	run      func(a *attacker)
 }
@@ -86,20 +87,26 @@ func beAttacker() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		close(stop)
 	}()
-	for !over(stop) {
-		conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", o.Addr)
-		if err != nil {
-			panic(err)
+	again := func() {
+		for !over(stop) {
+			conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", o.Addr)
+			if err != nil {
+				panic(err)
+			}
+			a := &attacker{proxytest.NewFoe(conn, at.deaf, at.settings...), o, stop, &begun}
+			go func() { // what is being written fails
+				<-stop
+				_ = conn.Close()
+			}()
+			at.run(a)
+			a.tell()
+			a.Close()
 		}
-		a := &attacker{proxytest.NewFoe(conn, at.deaf, at.settings...), o, stop, &begun}
-		go func() { // what is being written fails
-			<-stop
-			_ = conn.Close()
-		}()
-		at.run(a)
-		a.tell()
-		a.Close()
 	}
+	for range at.conns - 1 {
+		go again()
+	}
+	again()
 }
 
 func over(stop <-chan struct{}) bool {
@@ -241,8 +248,8 @@ func (s *siege) begin() (end func(last bool)) {
 	if _, err := io.ReadFull(out, make([]byte, len("begun"))); err != nil {
 		s.t.Fatalf("the attack does not begin: %v", err)
 	}
-	for begun := time.Now(); s.at.large && s.live() < fairStreams && time.Since(begun) < proxytest.Patience; {
-		time.Sleep(time.Millisecond)
+	if s.at.large {
+		s.fill()
 	}
 	return func(last bool) {
 		if last && s.at.leaves {
@@ -252,6 +259,20 @@ func (s *siege) begin() (end func(last bool)) {
 		_ = in.Close()
 		if err := cmd.Wait(); err != nil {
 			s.t.Errorf("the attacker: %v", err)
+		}
+	}
+}
+
+// fill waits until the engine has as many of Alice's plans as it is about to get, which
+// may be less than she sends.
+func (s *siege) fill() {
+	most, begun := 0, time.Now()
+	for grew := begun; most < fairStreams && time.Since(begun) < proxytest.Patience; time.Sleep(time.Millisecond) {
+		if n := s.live(); n > most {
+			most, grew = n, time.Now()
+		}
+		if most > 0 && time.Since(grew) > 200*time.Millisecond {
+			return
 		}
 	}
 }
@@ -277,6 +298,7 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 				})
 				end(false)
 				s.forget()
+				time.Sleep(50 * time.Millisecond) // what she has sent is not of the next slice
 			}
 			end := s.begin()
 			s.work()
@@ -288,7 +310,7 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 			if slowed() {
 				t.Errorf("the other tenant did %v calls in place of %v", attacked, idle)
 			}
-			connections := 1
+			connections := max(1, at.conns)
 			if at.again {
 				connections = 3
 			}

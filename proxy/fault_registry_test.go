@@ -52,6 +52,9 @@ func newUnder(t *testing.T, registry gateway.Registry, grace time.Duration, newc
 		}
 	}
 	u.close(u.closed)
+	for _, c := range u.callers {
+		u.await("the close is heard of", func() bool { return reason(u.closed.ask(c)) == "SESSION_CLOSED" })
+	}
 	u.staysClosed()
 	return u
 }

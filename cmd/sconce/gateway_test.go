@@ -309,4 +309,9 @@ func TestLimitsAreTheRelaysOneForOne(t *testing.T) {
 	if got, want := relayLimits(configs.Default()), relay.DefaultLimits(); got != want {
 		t.Errorf("configs: %+v\nrelay:   %+v", got, want)
 	}
+	without := configs.Default()
+	without.Limits.Tarpit = 0
+	if got := relayLimits(without); got.Tarpit >= 0 {
+		t.Errorf("without a tarpit there is one of %v", got.Tarpit)
+	}
 }

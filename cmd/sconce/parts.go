@@ -100,11 +100,11 @@ func stalled(ready *proxy.Ready) func(error) {
 
 // ownServices makes Sconce's own servers backends of the router.
 func ownServices(own *proxy.Own, limits relay.Limits, log *zap.Logger) (list []proxy.Service, closeAll func(), err error) {
-	rpc, err := relay.NewBackend(relay.BackendConfig{Name: "own grpc", Dial: own.DialGRPC, Limits: limits, Logger: log})
+	rpc, err := relay.NewBackend(relay.BackendConfig{Name: "own grpc", Own: true, Dial: own.DialGRPC, Limits: limits, Logger: log})
 	if err != nil {
 		return nil, nil, err
 	}
-	pages, err := relay.NewBackend(relay.BackendConfig{Name: "own http", Dial: own.DialHTTP, Limits: limits, Logger: log})
+	pages, err := relay.NewBackend(relay.BackendConfig{Name: "own http", Own: true, Dial: own.DialHTTP, Limits: limits, Logger: log})
 	if err != nil {
 		rpc.Close()
 		return nil, nil, err

@@ -21,6 +21,10 @@ import (
 
 func relayLimits(c *configs.Config) relay.Limits {
 	l := c.Limits
+	tarpit := l.Tarpit
+	if tarpit == 0 {
+		tarpit = -1 // to package relay, 0 is its own default
+	}
 	return relay.Limits{
 		Streams: l.Streams, HeaderBytes: int(l.HeaderBytes), Continuations: l.Continuations,
 		StreamWindow: int(l.StreamWindow), MaxStreamWindow: int(l.MaxStreamWindow), GrownWindows: int64(l.GrownWindows),
@@ -28,7 +32,7 @@ func relayLimits(c *configs.Config) relay.Limits {
 		Pings: l.Pings, Settings: l.Settings, Resets: l.Resets, EmptyFrames: l.EmptyFrames,
 		Priorities: l.Priorities, WindowUpdates: l.WindowUpdates, UnknownFrames: l.UnknownFrames,
 		PendingControl: int(l.PendingControl), Preface: l.HandshakeTimeout,
-		PingAfter: l.PingAfter, PingTimeout: l.PingTimeout, MaxMessage: int64(c.MaxMessage),
+		Tarpit: tarpit, PingAfter: l.PingAfter, PingTimeout: l.PingTimeout, MaxMessage: int64(c.MaxMessage),
 	}
 }
 

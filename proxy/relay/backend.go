@@ -29,6 +29,8 @@ type BackendConfig struct {
 	// ConnectTimeout is how long a stream waits for a connection that has room
 	// for it; then it ends with Call.Broken. Default 30 s.
 	ConnectTimeout time.Duration
+	// Own: it is a part of this process, and not an engine.
+	Own bool
 	// Logger takes one line for each connection made and lost; nil is none.
 	Logger *zap.Logger
 }

@@ -30,6 +30,24 @@ func (c *clientConn) idle(id uint32) bool { return id%2 == 0 || id > c.lastID.Lo
 
 func (c *clientConn) goAway(uint32, http2.ErrCode) error { return nil } // the client will close
 
+// mostTarpitted bounds the connections in the tarpit: they count among those of their
+// address, which others may share.
+const mostTarpitted = 64
+
+// tarpit keeps a connection that broke the rules for a while, with nothing on it, and
+// reads no more; then it says true. Who floods again and again is busy with that: a
+// connection that ended at once would be had anew at once, with budgets that are full.
+func (c *clientConn) tarpit(cause error) bool {
+	defer c.server.tarpitted.Add(-1)
+	if c.server.tarpitted.Add(1) > mostTarpitted || c.lim.Tarpit < 0 {
+		return false
+	}
+	c.loseStreams(cause)
+	c.releaseRead()
+	time.Sleep(c.lim.Tarpit)
+	return true
+}
+
 // headers opens a stream, or takes a stream's trailers.
 func (c *clientConn) headers(hd *Header, id uint32, end, tooLarge bool) error {
 	c.mu.Lock()
@@ -104,7 +122,9 @@ func (c *clientConn) openStream(hd *Header, id uint32, end, tooLarge bool) error
 	}
 	s.inRoute = true
 	c.server.router.Route(s)
-	s.routed(&c.turn)
+	if !s.routed(&c.turn) {
+		c.turnedAway++
+	}
 	if end {
 		return s.request(segment{end: true}, &c.turn)
 	}

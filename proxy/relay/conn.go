@@ -35,6 +35,7 @@ type conn struct {
 	part       blockPart
 	bud        budgets
 	turn       turn
+	turnedAway int // streams that no engine had at once, since nothing was left to read or the reader paused
 
 	untidy      atomic.Bool   // it keeps what only a busy connection needs: see tidy
 	heard       atomic.Int64  // when bytes last came, Unix nanoseconds; 0 before the first
@@ -133,7 +134,9 @@ func (c *conn) run() error {
 	err := c.wire.read(c)
 	if ce, ok := err.(*ConnectionError); ok {
 		c.goAwayNow(ce.Code)
-		c.wire.linger()
+		if cc, ok := c.role.(*clientConn); !ok || !cc.tarpit(ce) {
+			c.wire.linger()
+		}
 	}
 	c.fail()
 	c.loseStreams(err)
@@ -283,6 +286,7 @@ func (c *conn) filled(n int) error {
 // frame stands in it or parked bodies do. Should the wait be long, the watch has
 // the reader call tidy.
 func (c *conn) drained() {
+	c.turnedAway = 0
 	if c.in == nil || c.end > c.start {
 		return
 	}

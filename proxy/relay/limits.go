@@ -53,6 +53,11 @@ type Limits struct {
 	// may be twice as many. Default 256 KiB.
 	PendingControl int
 
+	// Tarpit is how long the connection of a client that broke a rule, or one of these
+	// bounds, stays, unread, once it was told so by GOAWAY. Default 1 s; below 0 = it ends
+	// at once.
+	Tarpit time.Duration
+
 	// Preface is how long a new connection may take to send its preface and
 	// SETTINGS. Default 5 s.
 	Preface time.Duration
@@ -104,6 +109,7 @@ func (l Limits) withDefaults() Limits {
 	if l.GrownWindows == 0 {
 		l.GrownWindows = 64 << 20
 	}
+	setTime(&l.Tarpit, time.Second)
 	setTime(&l.Preface, 5*time.Second)
 	setTime(&l.PingAfter, 30*time.Second)
 	setTime(&l.PingTimeout, 10*time.Second)

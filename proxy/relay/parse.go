@@ -3,6 +3,7 @@ package relay
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -41,9 +42,18 @@ func (c *conn) parse() error {
 		if err != nil {
 			return err
 		}
+		if c.turnedAway >= pauseAfter {
+			c.turnedAway = 0
+			c.turn.settle()
+			time.Sleep(time.Millisecond)
+		}
 	}
 	return nil
 }
+
+// pauseAfter is how many streams a client may send on end that no engine gets, such as
+// those that are refused, before no more are read for a millisecond.
+const pauseAfter = 16
 
 func (c *conn) parsePreface() (bool, error) {
 	b := c.in.buf[c.start:c.end]

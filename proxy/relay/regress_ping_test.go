@@ -50,7 +50,7 @@ func TestPingsThatFollowData(t *testing.T) {
 // then they count, to the number.
 func TestPingsDoNotAddUp(t *testing.T) {
 	limits := relay.DefaultLimits()
-	limits.Pings = 5
+	limits.Pings, limits.Tarpit = 5, -1
 	r := newRig(t, rigConfig{tcp: true, limits: limits})
 	l, c, b := r.open(proxytest.PeerConfig{Lenient: true, Discard: true}, proxytest.PeerConfig{})
 	l.answer()

@@ -66,6 +66,9 @@ func newRig(t testing.TB, cfg rigConfig) *rig {
 	if cfg.large != nil {
 		router = largeRouter{router.(routerFunc), cfg.large}
 	}
+	if cfg.limits.Tarpit == 0 {
+		cfg.limits.Tarpit = -1 // floods are over when their connection is
+	}
 	var err error
 	r.server, err = relay.NewServer(relay.ServerConfig{Router: router, Limits: cfg.limits, MaxAge: cfg.maxAge, Rand: cfg.rand})
 	if err != nil {

@@ -42,7 +42,8 @@ type Server struct {
 	turns  sync.Pool
 	watch  watch
 	// handing: draining, so answers may be handed over. Each DATA frame reads it.
-	handing atomic.Bool
+	handing   atomic.Bool
+	tarpitted atomic.Int32 // connections: see clientConn.tarpit
 
 	mu       sync.Mutex
 	conns    map[*clientConn]struct{}

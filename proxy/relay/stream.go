@@ -145,14 +145,16 @@ func (s *Stream) client() *clientConn {
 	return cc
 }
 
-// routed carries out what Route decided. The client's reader calls it.
-func (s *Stream) routed(t *turn) {
+// routed carries out what Route decided, and says whether that was an engine. The
+// client's reader calls it.
+func (s *Stream) routed(t *turn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inRoute = false
 	if s.backend != nil && s.phase == asked {
 		s.begin(t)
 	}
+	return s.backend != nil && !s.backend.cfg.Own
 }
 
 // begin follows the body from its beginning. s.mu is held.

@@ -1,0 +1,4 @@
+package relay
+
+// MostTarpitted is mostTarpitted.
+const MostTarpitted = mostTarpitted
