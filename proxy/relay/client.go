@@ -42,9 +42,20 @@ func (c *clientConn) tarpit(cause error) bool {
 	if c.server.tarpitted.Add(1) > mostTarpitted || c.lim.Tarpit < 0 {
 		return false
 	}
+	c.mu.Lock()
+	stays := !c.dead && !c.writing // else it does not even read why it is left
+	if stays {
+		c.dead = true
+		c.dropOutput()
+	}
+	c.mu.Unlock()
+	if !stays {
+		return false
+	}
 	c.loseStreams(cause)
 	c.releaseRead()
 	time.Sleep(c.lim.Tarpit)
+	c.wire.shut()
 	return true
 }
 
