@@ -40,8 +40,8 @@ type Refusal struct {
 // spell is the connection string, as the hints write it.
 const spell = "sc://<host>:8085/;token=<token>;x-session-id=<session>"
 
-// anew is the way on from a failed session. It keeps its name until it is closed.
-const anew = "by `sconce session close {session}` and `sconce session create`"
+// Anew is the way on from a failed {session}. It keeps its name until it is closed.
+const Anew = "close it and create a new one, by `sconce session close {session}` and `sconce session create`"
 
 // pause is the RetryInfo where waiting helps.
 const pause = 2 * time.Second
@@ -104,14 +104,14 @@ var (
 	refuseSessionGone = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_UNKNOWN", HTTP: 404,
 		Message: "session {session} is no longer known: run `sconce session create`"})
 	refuseSessionFailed = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_FAILED", HTTP: 400,
-		Message: "session {session} failed ({why}): close it and create a new one, " + anew})
+		Message: "session {session} failed ({why}): " + Anew})
 	refuseSessionStart = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_START_FAILED", HTTP: 400,
 		Message: "session {session} cannot start ({why}): run `sconce session describe {session}`, then the query again{log}"})
 	refuseWakeDraining = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_CLUSTER_DRAINING", HTTP: 400,
 		Message: "session {session} cannot wake, since its cluster {cluster} is draining ({why}) and starts no engine: " +
 			"create a session on another one, `sconce cluster list` names them, or run the query again once this one is active"})
 	refuseSetup = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_SETUP", HTTP: 400,
-		Message: "cluster {cluster} does not take {what} of session {session} ({why}): close it and create a new one, " + anew})
+		Message: "cluster {cluster} does not take {what} of session {session} ({why}): " + Anew})
 	refuseStateLost = row(Refusal{Code: codes.FailedPrecondition, Reason: "SESSION_STATE_LOST", HTTP: 400,
 		Message: "the engine of session {session} was started anew, and not all of its state could be brought back: {lost}. " +
 			"This is said once, and nothing of this request ran: make anew what you need, then go on with the same SparkSession"})
@@ -221,7 +221,7 @@ var (
 	refuseSetupNew = row(Refusal{Code: codes.FailedPrecondition, Reason: "SETUP_REFUSED", HTTP: 400,
 		Message: "cluster {cluster} does not take {what} ({why}), so no session was made: choose what it has, or leave that out"})
 	refuseClusterInactive = row(Refusal{Code: codes.FailedPrecondition, Reason: "CLUSTER_NOT_ACTIVE", HTTP: 400,
-		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: close it and create a new one, " + anew +
+		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: " + Anew +
 			"; operators, check that the cluster runs{log}"})
 	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
 		Message: "the session has no such token, and none was revoked: run `sconce token list <session>`"})

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
+	"github.com/sconce-dev/sconce/proxy"
 )
 
 // sessionView is a session as --output json shows it. Times are RFC 3339, spans
@@ -121,7 +122,7 @@ func sessionSheet(w io.Writer, s sessionView) error {
 // whatToDo words what comes next for a session that failed. Whether it can be woken, its
 // cluster decides.
 func whatToDo(s sessionView) string {
-	anew := fmt.Sprintf("close it and create a new one, by `sconce session close %s` and `sconce session create`", s.ID)
+	anew := strings.ReplaceAll(proxy.Anew, "{session}", s.ID)
 	switch {
 	case s.State != "failed":
 		return ""
