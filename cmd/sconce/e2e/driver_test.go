@@ -28,7 +28,7 @@ type job struct {
 	Cases   []string `json:"cases"`
 	Scratch string   `json:"scratch"`
 	Rows    int      `json:"rows,omitempty"`
-	Wide    int      `json:"wide,omitempty"` // how often its text stands in a row; 0 = once
+	Wide    int      `json:"wide,omitempty"` // how many hashes stand in a row; 0 = one
 }
 
 // failed says why a line is no proof of a right answer: an error, or a case that

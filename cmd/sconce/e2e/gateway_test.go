@@ -121,10 +121,10 @@ endpoint: "127.0.0.1:%d"
 admin: {listen: "127.0.0.1:%d"}
 tls: {cert: %q, key: %q}
 auth: {signing_key: %q}
-drain_timeout: 30s
+drain_timeout: %v
 log: {level: %s}
 %s`, g.port, g.port, admin, filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"),
-		filepath.Join(dir, "signing.pem"), cmp.Or(g.level, "debug"), front)
+		filepath.Join(dir, "signing.pem"), drainTimeout(), cmp.Or(g.level, "debug"), front)
 	if err := os.WriteFile(g.config, []byte(config), 0o600); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ class Job:
         self.urls = {"url": order["url"], "other": order.get("other")}
         self.scratch = order.get("scratch", ".")
         self.rows = int(order.get("rows", 0))
-        self.wide = int(order.get("wide", 1))  # how often the hash stands in a row
+        self.wide = int(order.get("wide", 1))  # how many hashes stand in a row
         self.sessions = {}
 
     def session(self, name="url"):
