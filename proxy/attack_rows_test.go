@@ -21,6 +21,15 @@ const floods = "TestFloodsEndTheConnection"
 func attacks() []attack {
 	all := append(streamAttacks(), headerAttacks()...)
 	all = append(append(all, frameAttacks()...), slowAttacks()...)
+	for name := range proxytest.EngineFloods() {
+		all = append(all, attack{name: "an engine's flood: " + name, engine: name, held: "TestFloodsOfABackendLeaveTheOthersAlone", run: func(a *attacker) {
+			for a.Flush() && !over(a.stop) {
+				a.plan()
+				a.tell()
+				time.Sleep(2 * time.Millisecond)
+			}
+		}})
+	}
 	return append(all, attack{name: "none: she only computes", held: "TestAttacksLeaveTheOtherTenantAlone", run: computes})
 }
 

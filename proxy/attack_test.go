@@ -45,6 +45,7 @@ type attack struct {
 	large    bool   // her plans have large results
 	again    bool   // ... and her connections end so fast that the calls of three are there at once
 	conns    int    // that she has at a time; 0 = one
+	engine   string // it is her engine that floods: proxytest.EngineFloods
 	settings []http2.Setting
 	run      func(a *attacker)
 }
@@ -195,7 +196,15 @@ func newSiege(t *testing.T, at attack, quotas proxy.Quotas) *siege {
 	t.Helper()
 	limits := relay.DefaultLimits()
 	limits.PingAfter, limits.PingTimeout, limits.Preface = 2*time.Second, 2*time.Second, time.Second
-	s := &siege{t: t, at: at, method: analyze, engine: startSiegeEngine(t, at.large), his: startSiegeEngine(t, false)}
+	s := &siege{t: t, at: at, method: analyze, his: startSiegeEngine(t, smallResults)}
+	switch {
+	case at.engine != "":
+		s.engine = startSiegeEngine(t, at.engine)
+	case at.large:
+		s.engine = startSiegeEngine(t, largeResults)
+	default:
+		s.engine = startSiegeEngine(t, smallResults)
+	}
 	s.Gateway = gateway.Start(t, gateway.Config{
 		Limits: limits, HandshakeTimeout: time.Second, Quotas: quotas,
 		Away: map[string]string{gateway.Cluster: s.engine.addr, "other": s.his.addr},
@@ -282,7 +291,9 @@ func TestAttacksLeaveTheOtherTenantAlone(t *testing.T) {
 		t.Run(at.name, func(t *testing.T) {
 			s := newSiege(t, at, proxy.Quotas{})
 			s.work()
-			s.call(s.Credentials(s.alice, "alice"), spark1, "alice") // binds her Spark session: the registry is left alone then
+			if at.engine == "" {
+				s.call(s.Credentials(s.alice, "alice"), spark1, "alice") // binds her Spark session: the registry is left alone then
+			}
 			goroutines, held := runtime.NumGoroutine(), heap()
 			var idle, attacked proxytest.Pace
 			var quiet, beside waits

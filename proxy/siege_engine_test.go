@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/status"
 
@@ -32,17 +33,15 @@ type engineCounts struct {
 }
 
 const (
-	// siegeEngineEnv makes the test binary an engine: "large" has its plans have large results.
+	// siegeEngineEnv makes the test binary an engine, and says how its plans are answered:
+	// with small or large results, or by a flood of this name.
 	siegeEngineEnv = "SCONCE_TEST_SIEGE_ENGINE"
+	smallResults   = "small"
 	largeResults   = "large"
 )
 
-func startSiegeEngine(t *testing.T, large bool) *siegeEngine {
+func startSiegeEngine(t *testing.T, how string) *siegeEngine {
 	t.Helper()
-	how := "small"
-	if large {
-		how = largeResults
-	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test
 	cmd.Env = append(os.Environ(), siegeEngineEnv+"="+how, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
@@ -94,6 +93,10 @@ func (ownProcess) Fatal(args ...any) {
 // beSiegeEngine is main of an engine's process. It says where it is, and at each line
 // what it has seen.
 func beSiegeEngine(how string) {
+	if flood, hostile := proxytest.EngineFloods()[how]; hostile {
+		beHostileEngine(flood)
+		return
+	}
 	p := &plans{large: how == largeResults}
 	spark := proxytest.StartSpark(ownProcess{}, proxytest.SparkConfig{Token: gateway.Token})
 	spark.Script("ExecutePlan", p.run)
@@ -102,6 +105,37 @@ func beSiegeEngine(how string) {
 	for asked := bufio.NewScanner(os.Stdin); err == nil && asked.Scan(); {
 		spark.Forget()
 		err = say.Encode(engineCounts{p.live.Load(), p.peak.Load(), p.strange.Load()})
+	}
+}
+
+// beHostileEngine answers each plan by a flood, for as long as the connection lasts.
+func beHostileEngine(flood proxytest.Flood) {
+	ln := proxytest.TCP(ownProcess{})
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				b, ok := proxytest.TryServer(ownProcess{}, conn, proxytest.PeerConfig{Lenient: true, ManualWindow: true, Discard: true})
+				for ok && b.Err() == nil && !b.Closed() {
+					if s, came := b.TryAccept(); came {
+						flood(b, s.ID, func(send func()) {
+							for b.Err() == nil && !b.Closed() {
+								send()
+							}
+						})
+					}
+					time.Sleep(100 * time.Microsecond)
+				}
+			}()
+		}
+	}()
+	say := json.NewEncoder(os.Stdout)
+	err := say.Encode(ln.Addr().String())
+	for asked := bufio.NewScanner(os.Stdin); err == nil && asked.Scan(); {
+		err = say.Encode(engineCounts{})
 	}
 }
 

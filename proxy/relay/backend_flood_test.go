@@ -3,7 +3,6 @@ package relay_test
 import (
 	"context"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/relay"
-	"golang.org/x/net/http2"
 )
 
 // floodedRig has two backends: a good one, for calls of /good, and one that floods
@@ -26,7 +24,7 @@ type floodedRig struct {
 
 // newFloodedRig runs until the test ends. do floods a connection, and answers the
 // stream or not, until flood says that it is enough.
-func newFloodedRig(t *testing.T, do func(b *proxytest.Peer, id uint32, flood func(send func()))) *floodedRig {
+func newFloodedRig(t *testing.T, do proxytest.Flood) *floodedRig {
 	t.Helper()
 	served := proxytest.TCP(t)
 	good, err := relay.NewBackend(relay.BackendConfig{Name: "good", Dial: func(ctx context.Context) (net.Conn, error) {
@@ -80,7 +78,7 @@ func (f *floodedRig) callers() {
 	}
 }
 
-func (f *floodedRig) backends(do func(b *proxytest.Peer, id uint32, flood func(send func()))) {
+func (f *floodedRig) backends(do proxytest.Flood) {
 	for {
 		select {
 		case <-f.stop:
@@ -97,7 +95,7 @@ func (f *floodedRig) backends(do func(b *proxytest.Peer, id uint32, flood func(s
 }
 
 // one floods a connection until it is over.
-func (f *floodedRig) one(b *proxytest.Peer, do func(b *proxytest.Peer, id uint32, flood func(send func()))) {
+func (f *floodedRig) one(b *proxytest.Peer, do proxytest.Flood) {
 	for b.Err() == nil && !b.Closed() {
 		if s, came := b.TryAccept(); came {
 			round := f.round.Load()
@@ -125,38 +123,7 @@ func (f *floodedRig) one(b *proxytest.Peer, do func(b *proxytest.Peer, id uint32
 // as before, and nothing grows. TestHostileBackend has what becomes of its own calls.
 func TestFloodsOfABackendLeaveTheOthersAlone(t *testing.T) {
 	const mostSlower = 10 // in medians; who floods is in this process
-	big := literal("x", strings.Repeat("y", 16_000))
-	headers := func(b *proxytest.Peer, id uint32, piece []byte, flood func(func())) {
-		b.Frame(http2.FrameHeaders, 0, id, []byte{0x88})
-		flood(func() { b.Frame(http2.FrameContinuation, 0, id, piece) })
-	}
-	tests := map[string]func(b *proxytest.Peer, id uint32, flood func(func())){
-		"headers without end": func(b *proxytest.Peer, id uint32, flood func(func())) { headers(b, id, big, flood) },
-		"empty CONTINUATION":  func(b *proxytest.Peer, id uint32, flood func(func())) { headers(b, id, nil, flood) },
-		"trailers without end": func(b *proxytest.Peer, id uint32, flood func(func())) {
-			b.Headers(id, false, ok200()...)
-			headers(b, id, big, flood)
-		},
-		"pings":    func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Ping([8]byte{}) }) },
-		"settings": func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Settings() }) },
-		"MAX_FRAME_SIZE of 0": func(b *proxytest.Peer, _ uint32, flood func(func())) {
-			flood(func() { b.Settings(http2.Setting{ID: http2.SettingMaxFrameSize}) })
-		},
-		"window updates": func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Credit(0, 1) }) },
-		"unknown frames": func(b *proxytest.Peer, _ uint32, flood func(func())) { flood(func() { b.Frame(0x42, 0, 0, big) }) },
-		"interim answers": func(b *proxytest.Peer, id uint32, flood func(func())) {
-			flood(func() { b.Headers(id, false, proxytest.Fields(":status", "103", "link", "x")...) })
-		},
-		"empty DATA": func(b *proxytest.Peer, id uint32, flood func(func())) {
-			b.Headers(id, false, ok200()...)
-			flood(func() { b.Data(id, false, nil) })
-		},
-		"DATA past every window": func(b *proxytest.Peer, id uint32, flood func(func())) {
-			b.Headers(id, false, ok200()...)
-			flood(func() { b.Data(id, false, make([]byte, 16384)) })
-		},
-	}
-	for name, do := range tests {
+	for name, do := range proxytest.EngineFloods() {
 		t.Run(name, func(t *testing.T) {
 			f := newFloodedRig(t, do)
 			c := f.client(proxytest.PeerConfig{Discard: true})
