@@ -101,11 +101,18 @@ func (c *backendConn) headers(hd *Header, id uint32, end, tooLarge bool) error {
 	if h != nil && end {
 		c.ended(h, &c.turn)
 	}
-	c.mu.Unlock()
 	if h == nil {
-		if c.idle(id) {
-			return c.fault(http2.ErrCodeProtocol, "HEADERS on an idle stream")
-		}
+		c.lateBlocks--
+	}
+	late := c.lateBlocks
+	c.mu.Unlock()
+	switch {
+	case h != nil:
+	case c.idle(id):
+		return c.fault(http2.ErrCodeProtocol, "HEADERS on an idle stream")
+	case late < 0:
+		return c.fault(http2.ErrCodeStreamClosed, "more HEADERS on streams that are over than may have been on their way")
+	default:
 		return nil // it was on its way when we reset the stream
 	}
 	s := h.stream
@@ -115,10 +122,20 @@ func (c *backendConn) headers(hd *Header, id uint32, end, tooLarge bool) error {
 	case tooLarge || hd.fault != "" || s.answered && !end || !s.answered && end && hd.interim():
 		s.faulted(h, &StreamError{BackendSide, id, http2.ErrCodeProtocol, "malformed headers"}, &c.turn)
 		return nil
+	case !s.answered && s.interims == mostInterims && hd.interim():
+		s.faulted(h, &StreamError{BackendSide, id, http2.ErrCodeEnhanceYourCalm, "too many interim answers"}, &c.turn)
+		return nil
 	}
 	s.responseHeaders(hd, end, &c.turn)
 	return nil
 }
+
+// mostInterims is how many interim answers (1xx) a stream may have, and mostBlocks how
+// many header blocks: those, headers and trailers.
+const (
+	mostInterims = 8
+	mostBlocks   = mostInterims + 2
+)
 
 func (c *backendConn) rst(id uint32, code http2.ErrCode) error {
 	c.mu.Lock()

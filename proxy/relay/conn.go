@@ -64,7 +64,8 @@ type conn struct {
 	gone       resetRing // streams that we reset a short while ago
 	sendWindow int64
 	recvWindow int64
-	late       int64 // what a backend may have sent on streams that are over, before it knew
+	late       int64 // what a backend may have sent on streams that are over, before it knew:
+	lateBlocks int64 // bytes of DATA, and header blocks
 	peer       peerSettings
 	blocked    []*half // have body and window, but the connection's window is shut
 	nextID     uint32  // of the next stream that we open, on a backend's connection

@@ -1,4 +1,7 @@
 package relay
 
-// MostTarpitted is mostTarpitted.
-const MostTarpitted = mostTarpitted
+// What the tests count to.
+const (
+	MostTarpitted = mostTarpitted
+	MostInterims  = mostInterims
+)

@@ -303,6 +303,7 @@ func (c *conn) remove(h *half, t *turn) {
 	h.over = true
 	if !h.recvEnd {
 		c.late += max(0, h.recvWindow)
+		c.lateBlocks += mostBlocks
 	}
 	h.queue.clear()
 	if h.blocked {

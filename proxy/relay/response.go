@@ -57,6 +57,7 @@ func (s *Stream) responseHeaders(hd *Header, end bool, t *turn) {
 	defer c.mu.Unlock()
 	if !s.answered {
 		if hd.interim() {
+			s.interims++
 			return // interim answers are not passed on
 		}
 		s.answered = true

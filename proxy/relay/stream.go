@@ -55,6 +55,7 @@ type Stream struct {
 
 	// Of the backend's reader goroutine.
 	answered bool   // response headers came
+	interims uint8  // interim ones that came before
 	suffix   []byte // what the call adds to each message of the answer
 	follow   responseFollow
 	hand     func(p []byte) (n int, end *Reply) // of Handover; nil = not asked yet
