@@ -178,13 +178,14 @@ func NewResolver(c ResolverConfig) (*Resolver, error) {
 	}
 	return &Resolver{
 		ResolverConfig: c,
-		start:          c.Now(), replica: uuid.NewString(),
-		table:   newTable(),
-		known:   map[ID]*entry{},
-		reads:   map[ID]*read{},
-		missing: map[ID]time.Duration{},
-		due:     map[ID]struct{}{},
-		dueNow:  make(chan struct{}, 1),
+		start:          c.Now(),
+		replica:        uuid.NewString(),
+		table:          newTable(),
+		known:          map[ID]*entry{},
+		reads:          map[ID]*read{},
+		missing:        map[ID]time.Duration{},
+		due:            map[ID]struct{}{},
+		dueNow:         make(chan struct{}, 1),
 	}, nil
 }
 
