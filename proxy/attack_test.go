@@ -1,15 +1,14 @@
 package proxy_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -21,12 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/proxytest/gateway"
 	"github.com/sconce-dev/sconce/proxy/relay"
 	"github.com/sconce-dev/sconce/sessions"
-	"golang.org/x/net/http2"
 )
 
 // Attacks by a tenant who has a good token, through the real port, relay, router and
@@ -177,7 +177,7 @@ var mostCalls = int64(3 * relay.DefaultLimits().Streams)
 
 const (
 	// mostSlower is how much slower another tenant may become, in medians: five times,
-	// and as much again for her engine, which shares the gateway's process here. It is not
+	// and as much again for her engine, which shares the gateway's processors here. It is not
 	// judged under -race: an instrumented engine costs more than the relay before it.
 	mostSlower = 10
 	// mostHeld is what an attack may hold in memory while it goes on, in bytes: a
@@ -196,15 +196,11 @@ func newSiege(t *testing.T, at attack, quotas proxy.Quotas) *siege {
 	t.Helper()
 	limits := relay.DefaultLimits()
 	limits.PingAfter, limits.PingTimeout, limits.Preface = 2*time.Second, 2*time.Second, time.Second
-	s := &siege{t: t, at: at, method: analyze, his: startSiegeEngine(t, smallResults)}
-	switch {
-	case at.engine != "":
-		s.engine = startSiegeEngine(t, at.engine)
-	case at.large:
-		s.engine = startSiegeEngine(t, largeResults)
-	default:
-		s.engine = startSiegeEngine(t, smallResults)
+	answers := cmp.Or(at.engine, smallResults)
+	if at.large {
+		answers = largeResults
 	}
+	s := &siege{t: t, at: at, method: analyze, engine: startSiegeEngine(t, answers), his: startSiegeEngine(t, smallResults)}
 	s.Gateway = gateway.Start(t, gateway.Config{
 		Limits: limits, HandshakeTimeout: time.Second, Quotas: quotas,
 		Away: map[string]string{gateway.Cluster: s.engine.addr, "other": s.his.addr},
@@ -242,14 +238,7 @@ func (s *siege) begin() (end func(last bool)) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(s.t.Context(), os.Args[0]) //nolint:gosec // this test
-	cmd.Env = append(os.Environ(), attackEnv+"="+string(text), "GORACE=atexit_sleep_ms=0")
-	cmd.Stderr = os.Stderr
-	in, err1 := cmd.StdinPipe()
-	out, err2 := cmd.StdoutPipe()
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
-		s.t.Fatal(err)
-	}
+	cmd, in, out := startOwn(s.t, attackEnv, string(text))
 	s.t.Cleanup(func() { // where end did not
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()

@@ -42,14 +42,7 @@ const (
 
 func startSiegeEngine(t *testing.T, how string) *siegeEngine {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test
-	cmd.Env = append(os.Environ(), siegeEngineEnv+"="+how, "GORACE=atexit_sleep_ms=0")
-	cmd.Stderr = os.Stderr
-	in, err1 := cmd.StdinPipe()
-	out, err2 := cmd.StdoutPipe()
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
-		t.Fatal(err)
-	}
+	cmd, in, out := startOwn(t, siegeEngineEnv, how)
 	t.Cleanup(func() {
 		_ = in.Close()
 		_ = cmd.Wait()
@@ -80,6 +73,21 @@ func (e *siegeEngine) read(t *testing.T, what any) {
 	}
 }
 
+// startOwn starts this test binary as another program of main_test.go, which an
+// environment variable asks for. Whoever starts it ends it.
+func startOwn(t *testing.T, env, value string) (cmd *exec.Cmd, in io.WriteCloser, out io.Reader) {
+	t.Helper()
+	cmd = exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test
+	cmd.Env = append(os.Environ(), env+"="+value, "GORACE=atexit_sleep_ms=0")
+	cmd.Stderr = os.Stderr
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, in, out
+}
+
 // ownProcess is the testing.TB of a process that ends with its standard input.
 type ownProcess struct{ testing.TB }
 
@@ -90,8 +98,7 @@ func (ownProcess) Fatal(args ...any) {
 	os.Exit(1)
 }
 
-// beSiegeEngine is main of an engine's process. It says where it is, and at each line
-// what it has seen.
+// beSiegeEngine is main of an engine's process.
 func beSiegeEngine(how string) {
 	if flood, hostile := proxytest.EngineFloods()[how]; hostile {
 		beHostileEngine(flood)
@@ -100,11 +107,18 @@ func beSiegeEngine(how string) {
 	p := &plans{large: how == largeResults}
 	spark := proxytest.StartSpark(ownProcess{}, proxytest.SparkConfig{Token: gateway.Token})
 	spark.Script("ExecutePlan", p.run)
-	say := json.NewEncoder(os.Stdout)
-	err := say.Encode(spark.Addr())
-	for asked := bufio.NewScanner(os.Stdin); err == nil && asked.Scan(); {
+	report(spark.Addr(), func() engineCounts {
 		spark.Forget()
-		err = say.Encode(engineCounts{p.live.Load(), p.peak.Load(), p.strange.Load()})
+		return engineCounts{p.live.Load(), p.peak.Load(), p.strange.Load()}
+	})
+}
+
+// report says where an engine is, and at each line what it has seen.
+func report(addr string, counts func() engineCounts) {
+	say := json.NewEncoder(os.Stdout)
+	err := say.Encode(addr)
+	for asked := bufio.NewScanner(os.Stdin); err == nil && asked.Scan(); {
+		err = say.Encode(counts())
 	}
 }
 
@@ -132,11 +146,7 @@ func beHostileEngine(flood proxytest.Flood) {
 			}()
 		}
 	}()
-	say := json.NewEncoder(os.Stdout)
-	err := say.Encode(ln.Addr().String())
-	for asked := bufio.NewScanner(os.Stdin); err == nil && asked.Scan(); {
-		err = say.Encode(engineCounts{})
-	}
+	report(ln.Addr().String(), func() engineCounts { return engineCounts{} })
 }
 
 // plans are Alice's at her engine.

@@ -250,6 +250,10 @@ func TestJournalClone(t *testing.T) {
 	if len(got) != 3 || !got[0].Committed || got[1].Committed || !got[2].Committed {
 		t.Fatalf("the clone has %v", got)
 	}
+	_ = r.store.Bind(t.Context(), r.session.ID, to)
+	if done := replayOn(t, r, newFakeSpark(t)); done[to].Entries != 2 || done[from].Entries != 2 {
+		t.Errorf("replayed %+v and %+v", done[to], done[from])
+	}
 	// One that is there already is not touched, also when the engine refuses.
 	again, err := r.Clone(t.Context(), r.session.ID, from, to)
 	if err != nil {

@@ -270,6 +270,19 @@ func TestEndlessInformationalResponses(t *testing.T) {
 			t.Errorf("one block more: %v", last.Code)
 		}
 	})
+	r := newRig(t, rigConfig{tcp: true})
+	l, c, b := r.open(proxytest.PeerConfig{}, proxytest.PeerConfig{Lenient: true})
+	grown := heapGrowth(func() {
+		if n := flood(b, 20_000, func(int) { b.Headers(l.bid, false, proxytest.Fields(":status", "103", "link", "x")...) }); n == 20_000 {
+			b.WaitClosed()
+		}
+		if got := c.Response(l.cid); got.Reset == (got.Trailer("grpc-status") != "") {
+			t.Errorf("the client read %+v", got)
+		}
+	})
+	if grown > 1<<20 {
+		t.Errorf("the heap grew by %d KiB", grown>>10)
+	}
 }
 
 // A backend whose answer ends while the client still sends: gRPC servers do

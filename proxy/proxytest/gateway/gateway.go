@@ -28,7 +28,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -134,9 +133,6 @@ func Start(t testing.TB, cfg Config) *Gateway {
 	} else {
 		g.alone(cfg)
 	}
-	if cfg.Dial == nil && g.Spark != nil {
-		cfg.Dial = g.Spark.DialTCP
-	}
 	g.wire(cfg)
 	g.serve()
 	return g
@@ -171,7 +167,7 @@ func (g *Gateway) clusters(cfg Config) sessions.Clusters {
 	names := slices.AppendSeq(slices.Collect(maps.Keys(g.Engines)), maps.Keys(cfg.Away))
 	for _, name := range names {
 		if name != Cluster {
-			list = append(list, sessions.Cluster{Name: name, Address: name + ".test:15002", Token: Token})
+			list = append(list, sessions.Cluster{Name: name, Address: addressOf(name), Token: Token})
 		}
 	}
 	clusters, err := sessions.NewClusters(list)
@@ -179,18 +175,27 @@ func (g *Gateway) clusters(cfg Config) sessions.Clusters {
 	return clusters
 }
 
+// addressOf is the address of a cluster.
+func addressOf(name string) string {
+	if name == Cluster {
+		return engineAddress
+	}
+	return name + ".test:15002"
+}
+
 // dial connects to the engine at that address.
 func (g *Gateway) dial(cfg Config) func(ctx context.Context, network, address string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		name := strings.TrimSuffix(address, ".test:15002")
-		switch away := cfg.Away[strings.Replace(name, "engine", Cluster, 1)]; {
-		case away != "":
-			return (&net.Dialer{}).DialContext(ctx, network, away)
-		case address == engineAddress:
-			return cfg.Dial(ctx)
-		}
-		return g.Engines[name].DialTCP(ctx)
+	ways := map[string]func(context.Context) (net.Conn, error){}
+	for name, engine := range g.Engines {
+		ways[addressOf(name)] = engine.DialTCP
 	}
+	if cfg.Dial != nil {
+		ways[engineAddress] = cfg.Dial
+	}
+	for name, away := range cfg.Away {
+		ways[addressOf(name)] = func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", away) }
+	}
+	return func(ctx context.Context, _, address string) (net.Conn, error) { return ways[address](ctx) }
 }
 
 func (g *Gateway) must(err error) {
