@@ -108,21 +108,18 @@ func (p *Port) Serve(ctx context.Context, ln net.Listener) error {
 
 // accept starts one goroutine for each connection.
 func (p *Port) accept(ctx context.Context, ln net.Listener, conns *sync.WaitGroup) error {
-	pause := backoff{first: 5 * time.Millisecond, most: time.Second}
+	stall := stall{tell: p.cfg.Stalled}
 	for {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
-			if pause.reset() {
-				p.cfg.Stalled(nil)
-			}
+			stall.over()
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // Serve closed the listener
 		case outOfFiles(err):
 			p.tally.refused[portFiles].Add(1)
-			p.cfg.Stalled(err)
 			p.log.Warn("cannot accept: raise the limit of open files", zap.Error(err))
-			if !pause.wait(ctx) {
+			if !stall.wait(ctx, err) {
 				return nil
 			}
 			continue
@@ -152,29 +149,6 @@ func outOfFiles(err error) bool {
 // lostEarly: the peer went before it was accepted.
 func lostEarly(err error) bool {
 	return errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EINTR)
-}
-
-// backoff doubles a pause from one failure to the next.
-type backoff struct{ first, most, next time.Duration }
-
-// reset ends the run of failures and says whether there was one.
-func (b *backoff) reset() bool {
-	was := b.next != 0
-	b.next = 0
-	return was
-}
-
-// wait returns false when ctx ended first.
-func (b *backoff) wait(ctx context.Context) bool {
-	b.next = min(max(2*b.next, b.first), b.most)
-	t := time.NewTimer(b.next)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // admit counts a connection in, unless there are too many.

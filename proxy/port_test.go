@@ -340,6 +340,23 @@ func TestPortBacksOffWithoutFileDescriptors(t *testing.T) {
 	})
 }
 
+// TestPortIsReadyAgainThoughNobodyComes: the last descriptor goes to the last who
+// waited, and accepting fails; later there are some, and nobody comes any more.
+func TestPortIsReadyAgainThoughNobodyComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []bool
+		ln := &poorListener{Memory: NewMemory("port"), fails: 12}
+		newPortTest(t, ln, func(cfg *PortConfig) {
+			cfg.Stalled = func(err error) { told = append(told, err != nil) }
+		})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(told) != 13 || !told[11] || told[12] {
+			t.Errorf("told stalled: %v", told)
+		}
+	})
+}
+
 func TestPortEndsWhenAcceptFailsForGood(t *testing.T) {
 	ln := NewMemory("port")
 	port, err := NewPort(PortConfig{
