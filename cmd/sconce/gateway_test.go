@@ -26,6 +26,7 @@ import (
 	"github.com/sconce-dev/sconce/configs"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/proxy/relay"
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // served is `sconce serve` inside the test.
@@ -100,12 +101,7 @@ func (s *served) beside(redis string) *served {
 func (s *served) start(auth string, more ...string) {
 	s.t.Helper()
 	s.signals, s.hangups, s.exit, s.log = make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan int, 1), &lockedBuffer{}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.addr = ln.Addr().String()
-	ln.Close()
+	s.addr = storetest.FreeAddress(s.t)
 	s.file = filepath.Join(s.dir, "sconce.yaml")
 	yaml := strings.NewReplacer("%KEY%", s.key, "%AUTH%", auth, "%REDIS%", s.redis, "%SPARK%", s.spark.Addr()).Replace(serveYAML)
 	if err := os.WriteFile(s.file, []byte(yaml+"listen: "+s.addr+"\n"), 0o600); err != nil {

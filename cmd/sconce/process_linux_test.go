@@ -15,6 +15,7 @@ import (
 	"github.com/sconce-dev/sconce/cmd/sconce/scripttest"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions/launch"
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // process is one more replica of a gateway, as a process of its own: what it holds in
@@ -30,8 +31,8 @@ type process struct {
 // are none of the test's business off: all its clients are one person on one machine.
 func (s *served) process(env ...string) *process {
 	s.t.Helper()
-	p := &process{t: s.t, addr: freeAddress(s.t), certs: proxytest.NewCerts(s.t)}
-	admin := freeAddress(s.t)
+	p := &process{t: s.t, addr: storetest.FreeAddress(s.t), certs: proxytest.NewCerts(s.t)}
+	admin := storetest.FreeAddress(s.t)
 	p.cmd = exec.CommandContext(s.t.Context(), "sconce", "serve", "--config", s.file,
 		"--set", "listen="+p.addr, "--set", "admin.listen="+admin, "--set", "log.level=warn",
 		"--set", "tls.cert="+p.certs.CertFile, "--set", "tls.key="+p.certs.KeyFile,
@@ -60,16 +61,6 @@ func (s *served) process(env ...string) *process {
 		return err == nil && code == http.StatusOK
 	}, "a replica that is ready")
 	return p
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // dial connects to its port.

@@ -124,15 +124,3 @@ func awaitLine(log io.Reader, ready string) error {
 	}
 	return fmt.Errorf("ended before it was ready:\n%s", said.String())
 }
-
-// FreePort returns a port of loopback that nobody listens on now.
-func FreePort(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
-}

@@ -113,16 +113,6 @@ func tailOf(path string) string {
 	return strings.Join(lines[max(0, len(lines)-10):], "\n")
 }
 
-// freePort is a loopback port that nobody listens on right now.
-func freePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
-}
-
 // runLimited runs one client process with input on stdin, and kills its group
 // when the limit is over: with a bad certificate PySpark redials in silence for
 // ten minutes.

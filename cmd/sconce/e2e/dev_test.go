@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // TestDev runs what `make run` and `make run-spark` run, with the real engines: it
@@ -20,7 +22,7 @@ func TestDev(t *testing.T) {
 	w := needs(t)
 	for _, cluster := range []string{"sail", "spark"} {
 		t.Run(cluster, func(t *testing.T) {
-			port, err := freePort()
+			port, err := storetest.FindPort()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // engineSecret is the pre-shared token of the Spark server: a client gets in
@@ -43,7 +45,7 @@ func (e *engine) url(address, user string) string {
 }
 
 func startRedis(dir, cache string) (*child, string, error) {
-	port, err := freePort()
+	port, err := storetest.FindPort()
 	if err != nil {
 		return nil, "", err
 	}
@@ -79,7 +81,7 @@ func findProgram(name, cache string) (string, error) {
 }
 
 func startSail(dir, cache string) (*engine, error) {
-	port, err := freePort()
+	port, err := storetest.FindPort()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +97,7 @@ func startSail(dir, cache string) (*engine, error) {
 // startSpark starts Apache Spark's own server, out of the jars that the pip
 // package brings, with these settings more.
 func startSpark(dir, cache string, more ...string) (*engine, error) {
-	port, err := freePort()
+	port, err := storetest.FindPort()
 	if err != nil {
 		return nil, err
 	}

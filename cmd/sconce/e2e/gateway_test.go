@@ -26,6 +26,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // gateway is one `sconce serve`, the built binary, in front of the engines.
@@ -105,12 +107,12 @@ func front(redis string, engines ...*engine) string {
 
 // serve starts the gateway.
 func (g *gateway) serve(front string) error {
-	admin, err := freePort()
+	admin, err := storetest.FindPort()
 	if err != nil {
 		return err
 	}
 	if g.port == 0 {
-		if g.port, err = freePort(); err != nil {
+		if g.port, err = storetest.FindPort(); err != nil {
 			return err
 		}
 	}

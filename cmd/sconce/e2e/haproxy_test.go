@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // startHAProxy starts a balancer of plain TCP before these addresses, and returns its
@@ -22,7 +24,7 @@ func startHAProxy(t *testing.T, w *world, addresses ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := freePort()
+	port, err := storetest.FindPort()
 	if err != nil {
 		t.Fatal(err)
 	}

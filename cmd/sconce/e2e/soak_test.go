@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 var (
@@ -100,7 +102,7 @@ func newSoak(t *testing.T, w *world) *soak {
 	s.counts.reset()
 	s.drawn = startDrawn(t)
 	var err error
-	if s.redisPort, err = freePort(); err != nil {
+	if s.redisPort, err = storetest.FindPort(); err != nil {
 		t.Fatal(err)
 	}
 	s.redisAddress = "127.0.0.1:" + strconv.Itoa(s.redisPort)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // patience is how long a script waits for what should take milliseconds.
@@ -21,10 +23,9 @@ const patience = 30 * time.Second
 // Ports sets variables to addresses on loopback that are free: ports A B.
 func Ports(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := storetest.FindPort()
 		ts.Check(err)
-		defer ln.Close()
-		ts.Setenv(name, ln.Addr().String())
+		ts.Setenv(name, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	}
 }
 
