@@ -212,7 +212,7 @@ func (c *call) noteOperation(st relay.Stats) {
 	case c.method.Releases:
 		if all, _ := c.follow.Varint(slotReleaseAll); all != 0 && st.Status == "0" {
 			c.to.streams.release(op)
-			c.to.route.OperationOver(string(op))
+			c.to.route.OperationReleased(string(op))
 		}
 	case !c.resumable():
 	case failed && st.Err == nil: // by the engine: there is no more of it

@@ -21,12 +21,12 @@ type told struct {
 	uses chan []sessions.Use
 }
 
-func (s told) Touch(ctx context.Context, uses []sessions.Use) error {
+func (s told) Touch(ctx context.Context, uses []sessions.Use) (map[sessions.ID][]string, error) {
 	select {
 	case s.uses <- slices.Clone(uses):
 	case <-ctx.Done():
 	}
-	return ctx.Err()
+	return nil, ctx.Err()
 }
 
 // What counts as a use of a session: every method but those that only end what runs or

@@ -94,6 +94,9 @@ type Use struct {
 	Running []string
 	// Over are operations that are over.
 	Over []string
+	// Released are operations that are over because their client released them: it
+	// comes back for them nowhere, whatever other replicas take them for.
+	Released []string
 	// Replica is who tells, and Streams how many streams of it are open there.
 	Replica string
 	Streams int64
@@ -104,8 +107,9 @@ type Use struct {
 // clock, so that the replicas' clocks need not agree.
 type UseStore interface {
 	// Touch notes that sessions are in use now. Those that are gone or closed are
-	// left out.
-	Touch(ctx context.Context, uses []Use) error
+	// left out. It returns the Running that another replica told in the last half
+	// minute to have been released; they do not run.
+	Touch(ctx context.Context, uses []Use) (released map[ID][]string, err error)
 	// Running is how many operations of a session are not over, of those that Touch
 	// told of.
 	Running(ctx context.Context, id ID) (int, error)

@@ -175,8 +175,8 @@ func (k *link) UnleaseSession(ctx context.Context, id sessions.ID, token string)
 	return overErr(ctx, k, "UnleaseSession", func(ctx context.Context) error { return k.Memory.UnleaseSession(ctx, id, token) })
 }
 
-func (k *link) Touch(ctx context.Context, uses []sessions.Use) error {
-	return overErr(ctx, k, "Touch", func(ctx context.Context) error { return k.Memory.Touch(ctx, uses) })
+func (k *link) Touch(ctx context.Context, uses []sessions.Use) (map[sessions.ID][]string, error) {
+	return over(ctx, k, "Touch", func(ctx context.Context) (map[sessions.ID][]string, error) { return k.Memory.Touch(ctx, uses) })
 }
 
 func (k *link) Streams(ctx context.Context, id sessions.ID, replica string) (int64, error) {

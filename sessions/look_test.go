@@ -57,7 +57,7 @@ func TestWhatIsInUseIsNotAsleep(t *testing.T) {
 		route.OperationDetached("op", time.Now())
 		route.StreamEnded()
 		want("its operation is not released", false)
-		route.OperationOver("op")
+		route.OperationReleased("op")
 		want("it is released", true)
 	})
 }

@@ -176,8 +176,11 @@ func (r *Route) Use() {
 // come back for.
 func (r *Route) OperationDetached(op string, now time.Time) { r.live.operations.detach(op, now) }
 
-// OperationOver notes that an operation was released, or failed.
+// OperationOver notes that an operation failed.
 func (r *Route) OperationOver(op string) { r.live.operations.end(op) }
+
+// OperationReleased notes that an operation was released: it is over on all replicas.
+func (r *Route) OperationReleased(op string) { r.live.operations.release(op) }
 
 // OperationDone notes that an operation's result was read to its end. A replica through
 // which it was not read may still take it for running, until it is released.

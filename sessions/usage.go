@@ -19,8 +19,11 @@ const detachedFor = 5 * time.Minute
 type operations struct {
 	mu    sync.Mutex
 	known map[string]*operation
-	over  []string // told to the registry, and over since
+	news  news
 }
+
+// news is what the registry is to be told of operations that are over.
+type news struct{ over, released []string }
 
 type operation struct {
 	detached time.Time // when its last stream ended
@@ -46,10 +49,27 @@ func (o *operations) end(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.known[id] == nil {
-		o.over = append(o.over, id)
+		o.news.over = append(o.news.over, id)
 		return
 	}
 	o.remove(id)
+}
+
+// release forgets an operation. Another replica may take it for running, now or soon.
+func (o *operations) release(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.known, id)
+	o.news.released = append(o.news.released, id)
+}
+
+// elsewhere forgets operations that were released by way of other replicas.
+func (o *operations) elsewhere(released []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range released {
+		delete(o.known, id)
+	}
 }
 
 // done forgets an operation that this replica knows.
@@ -63,7 +83,7 @@ func (o *operations) done(id string) {
 
 func (o *operations) remove(id string) {
 	if o.known[id].told {
-		o.over = append(o.over, id)
+		o.news.over = append(o.news.over, id)
 	}
 	delete(o.known, id)
 }
@@ -75,21 +95,22 @@ func (o *operations) count() int {
 }
 
 // untold takes back what the registry did not hear.
-func (o *operations) untold(over []string) {
+func (o *operations) untold(n news) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.over = append(o.over, over...)
+	o.news.over = append(o.news.over, n.over...)
+	o.news.released = append(o.news.released, n.released...)
 }
 
 // quiet says that there is no news.
 func (o *operations) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.known)+len(o.over) == 0
+	return len(o.known)+len(o.news.over)+len(o.news.released) == 0
 }
 
-// news returns what the registry is to be told.
-func (o *operations) news(now time.Time) (running, over []string) {
+// tell returns what the registry is to be told.
+func (o *operations) tell(now time.Time) (running []string, n news) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for id, op := range o.known {
@@ -100,9 +121,9 @@ func (o *operations) news(now time.Time) (running, over []string) {
 		op.told = true
 		running = append(running, id)
 	}
-	over, o.over = o.over, nil
+	n, o.news = o.news, news{}
 	slices.Sort(running)
-	return running, over
+	return running, n
 }
 
 // busy says that a stream is open which is more than a look, or a client may come back for an operation.
@@ -135,13 +156,19 @@ func (r *Resolver) touch(ctx context.Context) {
 	if len(uses) == 0 {
 		return
 	}
-	if err := r.Uses.Touch(ctx, uses); err != nil {
+	released, err := r.Uses.Touch(ctx, uses)
+	if err != nil {
 		r.Logger.Warn("the registry was not told which sessions are in use", zap.Int("sessions", len(uses)), zap.Error(err))
 		for _, u := range uses {
 			if e := r.table.get(u.ID); e != nil {
 				e.live.touched.Store(true)
-				e.live.operations.untold(u.Over)
+				e.live.operations.untold(news{u.Over, u.Released})
 			}
+		}
+	}
+	for id, ops := range released {
+		if e := r.table.get(id); e != nil {
+			e.live.operations.elsewhere(ops)
 		}
 	}
 }
@@ -158,9 +185,11 @@ func (r *Resolver) uses() []Use {
 		if !used && e.live.operations.quiet() {
 			continue
 		}
-		running, over := e.live.operations.news(now)
-		if used || len(running)+len(over) > 0 {
-			uses = append(uses, Use{ID: id, Running: running, Over: over, Replica: r.replica, Streams: e.live.streams.Load()})
+		running, n := e.live.operations.tell(now)
+		if used || len(running)+len(n.over)+len(n.released) > 0 {
+			uses = append(uses, Use{
+				ID: id, Running: running, Over: n.over, Released: n.released, Replica: r.replica, Streams: e.live.streams.Load(),
+			})
 		}
 	}
 	return uses

@@ -114,21 +114,6 @@ func TestBusyIsNeverIdle(t *testing.T) {
 	})
 }
 
-// An operation that was released keeps nothing awake.
-func TestReleasedOperation(t *testing.T) {
-	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
-		a, b := l.replica(), l.replica()
-		s := l.pending("c")
-		route := a.lookup(t, s.ID)
-		route.OperationDetached("op", time.Now())
-		time.Sleep(10 * time.Second)
-		b.lookup(t, s.ID).OperationOver("op") // by way of the other replica
-		route.OperationOver("op")
-		time.Sleep(2 * idleAfter)
-		l.state(s.ID, sessions.Idle)
-	})
-}
-
 // A stream that came in the moment the session became idle keeps its engine.
 func TestIdleWhileAStreamComes(t *testing.T) {
 	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
@@ -342,23 +327,6 @@ func TestRestoreFails(t *testing.T) {
 		}
 		l.state(s.ID, sessions.Pending)
 		l.engines(1, 0)
-	})
-}
-
-// What was over while the registry was away is told once it is back.
-func TestReleasedWhileTheRegistryIsAway(t *testing.T) {
-	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
-		a := l.replica()
-		s := l.pending("c")
-		route := a.lookup(t, s.ID)
-		route.OperationDetached("op", time.Now())
-		time.Sleep(10 * time.Second)
-		l.memory.Fail(sessions.ErrUnavailable)
-		route.OperationOver("op")
-		time.Sleep(10 * time.Second)
-		l.memory.Fail(nil)
-		time.Sleep(2 * idleAfter)
-		l.state(s.ID, sessions.Idle)
 	})
 }
 

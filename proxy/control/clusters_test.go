@@ -57,7 +57,7 @@ func TestClusterCalls(t *testing.T) {
 
 	// And a session tells of the operations that its clients left.
 	id := sessions.ID(made.GetSession().GetId())
-	if err := a.memory.Touch(t.Context(), []sessions.Use{{ID: id, Running: []string{"1", "2"}}}); err != nil {
+	if _, err := a.memory.Touch(t.Context(), []sessions.Use{{ID: id, Running: []string{"1", "2"}}}); err != nil {
 		t.Fatal(err)
 	}
 	seen, err := a.DescribeSession(ann, &sconcev1.DescribeSessionRequest{SessionId: string(id)})

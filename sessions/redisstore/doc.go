@@ -12,6 +12,8 @@
 //	                                                                              some minutes after its token expired.
 //	sconce:s:{<session>}:ops     zset    operations that are not over, by when they      When the engine changes or the session closes.
 //	                                     were last seen, ms.
+//	sconce:s:{<session>}:released zset   operations that their clients released, by     30 s after the last was told.
+//	                                     when that was told, ms.
 //	sconce:s:{<session>}:streams hash    replica -> when it told, ms, and its open      15 s after it was told.
 //	                                     streams.
 //	sconce:s:{<session>}:lease   string  who wakes it.                          Some seconds after its holder died.

@@ -22,6 +22,8 @@ func (k keys) tokens(id sessions.ID) string { return k.session(id) + ":tokens" }
 
 func (k keys) operations(id sessions.ID) string { return k.session(id) + ":ops" }
 
+func (k keys) released(id sessions.ID) string { return k.session(id) + ":released" }
+
 func (k keys) streams(id sessions.ID) string { return k.session(id) + ":streams" }
 
 func (k keys) sessionLease(id sessions.ID) string { return k.session(id) + ":lease" }

@@ -102,7 +102,8 @@ func (w *teller) tell() {
 	w.step(mine, sessions.Transition{From: sessions.Pending, To: sessions.Active, Engine: &engine})
 	w.tokens(mine)
 	w.ok(w.Bind(w.ctx, mine, layoutSpark))
-	w.ok(w.Touch(w.ctx, []sessions.Use{{ID: mine, Running: []string{"an-operation"}}}))
+	_, err := w.Touch(w.ctx, []sessions.Use{{ID: mine, Running: []string{"an-operation"}}})
+	w.ok(err)
 	w.ok(w.Schedule(w.ctx, mine, layoutEver))
 	w.ok(w.SetStage(w.ctx, mine, "waiting", "it did not start"))
 	w.journal(mine)
@@ -125,7 +126,7 @@ func (w *teller) tell() {
 		w.ok(w.AddKey(w.ctx, k))
 	}
 	w.ok(w.UseKey(w.ctx, "key-ci", layoutNow.Add(time.Minute)))
-	_, err := w.RevokeKey(w.ctx, "key-admin", layoutNow.Add(time.Minute))
+	_, err = w.RevokeKey(w.ctx, "key-admin", layoutNow.Add(time.Minute))
 	w.ok(err)
 }
 

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,14 +22,20 @@ const operationsKept = 5 * time.Minute
 // seconds, while there are any.
 const streamsKept = 15 * time.Second
 
+// releasedKept is how long it is known of an operation that it was released. A replica
+// that takes it for running tells so every few seconds, and hears of it then.
+const releasedKept = 30 * time.Second
+
 // touch notes that a session is in use.
 //
-//	KEYS[1] record    KEYS[2] its operations    KEYS[3] its streams
-//	ARGV[1] replica    ARGV[2] its streams    ARGV[3] how long they count, ms
-//	ARGV[4] how many operations are running    ARGV[5] and on: those, then those that are over
+//	KEYS[1] record    KEYS[2] its operations    KEYS[3] its streams    KEYS[4] operations that were released
+//	ARGV[1] replica    ARGV[2] its streams    ARGV[3] how long they count, ms    ARGV[4] how long released ones are known, ms
+//	ARGV[5] how many operations are running    ARGV[6] how many are over    ARGV[7] and on: those, those, and those that were released
+//
+// Returns those of the running that were released.
 var touch = redis.NewScript(`
 local state = redis.call('HGET', KEYS[1], 'state')
-if not state or state == 'closed' then return 0 end
+if not state or state == 'closed' then return {} end
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HSET', KEYS[1], 'used', now)
@@ -38,14 +45,28 @@ else
   redis.call('HSET', KEYS[3], ARGV[1], now .. ' ' .. ARGV[2])
   redis.call('PEXPIRE', KEYS[3], ARGV[3])
 end
-for i = 5, #ARGV do
-  if i < 5 + tonumber(ARGV[4]) then
-    redis.call('ZADD', KEYS[2], now, ARGV[i])
-  else
+local gone = {}
+local over = 7 + tonumber(ARGV[5])
+local released = over + tonumber(ARGV[6])
+local before = string.format('%.0f', now - tonumber(ARGV[4]))
+for i = 7, over - 1 do
+  local at = redis.call('ZSCORE', KEYS[4], ARGV[i])
+  if at and tonumber(at) > tonumber(before) then
+    gone[#gone + 1] = ARGV[i]
     redis.call('ZREM', KEYS[2], ARGV[i])
+  else
+    redis.call('ZADD', KEYS[2], now, ARGV[i])
   end
 end
-return 1
+for i = over, #ARGV do
+  redis.call('ZREM', KEYS[2], ARGV[i])
+  if i >= released then redis.call('ZADD', KEYS[4], now, ARGV[i]) end
+end
+if released <= #ARGV then
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', before)
+  redis.call('PEXPIRE', KEYS[4], ARGV[4])
+end
+return gone
 `)
 
 // setStage notes what is being done for a session, where there is a record.
@@ -74,30 +95,40 @@ return redis.call('ZREM', KEYS[1], ARGV[1])
 const touchBatch = 256
 
 // Touch implements sessions.UseStore.
-func (s *Store) Touch(ctx context.Context, uses []sessions.Use) error {
-	for len(uses) > 0 {
-		n := min(len(uses), touchBatch)
-		batch := uses[:n]
-		uses = uses[n:]
-		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+func (s *Store) Touch(ctx context.Context, uses []sessions.Use) (map[sessions.ID][]string, error) {
+	released := map[sessions.ID][]string{}
+	for batch := range slices.Chunk(uses, touchBatch) {
+		answers, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, u := range batch {
-				args := make([]any, 0, 4+len(u.Running)+len(u.Over))
-				args = append(args, u.Replica, u.Streams, streamsKept.Milliseconds(), len(u.Running))
-				for _, op := range u.Running {
-					args = append(args, op)
-				}
-				for _, op := range u.Over {
-					args = append(args, op)
-				}
-				touch.Eval(ctx, p, []string{s.keys.session(u.ID), s.keys.operations(u.ID), s.keys.streams(u.ID)}, args...)
+				touch.Eval(ctx, p, []string{s.keys.session(u.ID), s.keys.operations(u.ID), s.keys.streams(u.ID), s.keys.released(u.ID)}, touchArgs(u)...)
 			}
 			return nil
 		})
 		if err != nil {
-			return unavailable(err)
+			return released, unavailable(err)
+		}
+		for i, answer := range answers {
+			ops, err := answer.(*redis.Cmd).StringSlice()
+			if err != nil {
+				return released, fmt.Errorf("touch of session %s: %w", batch[i].ID, err)
+			}
+			if len(ops) > 0 {
+				released[batch[i].ID] = ops
+			}
 		}
 	}
-	return nil
+	return released, nil
+}
+
+func touchArgs(u sessions.Use) []any {
+	args := make([]any, 0, 6+len(u.Running)+len(u.Over)+len(u.Released))
+	args = append(args, u.Replica, u.Streams, streamsKept.Milliseconds(), releasedKept.Milliseconds(), len(u.Running), len(u.Over))
+	for _, list := range [][]string{u.Running, u.Over, u.Released} {
+		for _, op := range list {
+			args = append(args, op)
+		}
+	}
+	return args
 }
 
 // Running implements sessions.UseStore.

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -32,6 +33,21 @@ func (s *suite) lease(t *testing.T, key sessions.EngineKey, token string, want b
 	must(t, err)
 	if got != want {
 		t.Errorf("lease by %s: %v, want %v", token, got, want)
+	}
+}
+
+// touch tells of uses, and expects that none of what runs was released elsewhere.
+func (s *suite) touch(t *testing.T, uses ...sessions.Use) {
+	t.Helper()
+	s.touchGone(t, nil, uses...)
+}
+
+func (s *suite) touchGone(t *testing.T, want map[sessions.ID][]string, uses ...sessions.Use) {
+	t.Helper()
+	gone, err := s.Touch(t.Context(), uses)
+	must(t, err)
+	if !maps.EqualFunc(gone, want, slices.Equal) {
+		t.Errorf("it was released elsewhere: %v, want %v", gone, want)
 	}
 }
 
@@ -189,7 +205,7 @@ func testUnused(t *testing.T, s *suite) {
 	wantError(t, err, sessions.ErrConflict)
 	_, err = try(have, short, long) // the clock jumped an hour ahead
 	wantError(t, err, sessions.ErrConflict)
-	must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Running: []string{"op-1", "op-2"}}, {ID: "s-none"}}))
+	s.touch(t, sessions.Use{ID: have.ID, Running: []string{"op-1", "op-2"}}, sessions.Use{ID: "s-none"})
 	running := func(want int) {
 		t.Helper()
 		if n, err := s.Running(t.Context(), have.ID); n != want || err != nil {
@@ -200,15 +216,34 @@ func testUnused(t *testing.T, s *suite) {
 	time.Sleep(5 * time.Millisecond)
 	_, err = try(have, short, 0)
 	wantError(t, err, sessions.ErrConflict)
-	must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Running: []string{"op-2"}, Over: []string{"op-1"}}}))
+	s.touch(t, sessions.Use{ID: have.ID, Running: []string{"op-2"}, Over: []string{"op-1"}})
 	running(1)
 	_, err = try(have, short, 0)
 	wantError(t, err, sessions.ErrConflict)
-	must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Over: []string{"op-2"}}}))
+	s.touch(t, sessions.Use{ID: have.ID, Over: []string{"op-2"}})
 	running(0)
 	time.Sleep(5 * time.Millisecond)
 	_, err = try(have, short, 0)
 	must(t, err)
+}
+
+// What one replica told to be released does not run, though another tells that it does.
+func testReleased(t *testing.T, s *suite) {
+	one, two := s.create(t, "ann", ""), s.create(t, "ann", "")
+	running := func(id sessions.ID, want int) {
+		t.Helper()
+		if n, err := s.Running(t.Context(), id); n != want || err != nil {
+			t.Errorf("%d operations of %s run (%v), want %d", n, id, err, want)
+		}
+	}
+	s.touch(t, sessions.Use{ID: one.ID, Running: []string{"a", "b"}, Released: []string{"c"}}, sessions.Use{ID: two.ID, Running: []string{"a"}})
+	running(one.ID, 2)
+	s.touch(t, sessions.Use{ID: one.ID, Over: []string{"b"}, Released: []string{"a", "d"}})
+	running(one.ID, 0)
+	s.touchGone(t, map[sessions.ID][]string{one.ID: {"a", "c", "d"}}, // not b, which failed and may be begun again
+		sessions.Use{ID: two.ID, Running: []string{"a"}}, sessions.Use{ID: one.ID, Running: []string{"a", "b", "c", "d"}}, sessions.Use{ID: "s-none", Running: []string{"a"}})
+	running(one.ID, 1)
+	running(two.ID, 1)
 }
 
 // What other replicas have open of a session counts for as long as they tell of it.
@@ -216,7 +251,7 @@ func testStreams(t *testing.T, s *suite) {
 	have := s.create(t, "ann", "")
 	tell := func(replica string, n int64) {
 		t.Helper()
-		must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Replica: replica, Streams: n}}))
+		s.touch(t, sessions.Use{ID: have.ID, Replica: replica, Streams: n})
 	}
 	others := func(replica string, want int64) {
 		t.Helper()
@@ -253,7 +288,7 @@ func testNewEngineNoOperations(t *testing.T, s *suite) {
 		}
 	}
 	start("one")
-	must(t, s.Touch(t.Context(), []sessions.Use{{ID: have.ID, Running: []string{"op"}}}))
+	s.touch(t, sessions.Use{ID: have.ID, Running: []string{"op"}})
 	have = s.step(t, have, sessions.Failed)
 	start("two")
 	time.Sleep(5 * time.Millisecond)

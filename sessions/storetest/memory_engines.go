@@ -17,6 +17,7 @@ type engines struct {
 	looks   map[sessions.ID]time.Time
 	running map[sessions.ID]map[string]time.Time
 	streams map[sessions.ID]map[string]toldStreams
+	over    map[sessions.ID]map[string]time.Time  // released
 	places  map[sessions.EngineKey]sessions.Place // of launches under way
 	most    [2]int                                // engines of an owner, of an organisation; 0 = no limit
 }
@@ -29,12 +30,15 @@ type lease struct {
 // operationsKept is the registry's: see redisstore.
 const operationsKept = 5 * time.Minute
 
+// releasedKept too.
+const releasedKept = 30 * time.Second
+
 func newEngines() engines {
 	return engines{
 		up: map[sessions.EngineKey]*sessions.EngineRecord{}, leases: map[string]lease{},
 		places: map[sessions.EngineKey]sessions.Place{},
 		looks:  map[sessions.ID]time.Time{}, running: map[sessions.ID]map[string]time.Time{},
-		streams: map[sessions.ID]map[string]toldStreams{},
+		streams: map[sessions.ID]map[string]toldStreams{}, over: map[sessions.ID]map[string]time.Time{},
 	}
 }
 
@@ -195,12 +199,13 @@ func (m *Memory) unlease(ctx context.Context, name, token string) error {
 }
 
 // Touch implements sessions.UseStore.
-func (m *Memory) Touch(ctx context.Context, uses []sessions.Use) error {
+func (m *Memory) Touch(ctx context.Context, uses []sessions.Use) (map[sessions.ID][]string, error) {
 	if err := m.enter(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer m.mu.Unlock()
 	now := m.clock()
+	released := map[sessions.ID][]string{}
 	for _, u := range uses {
 		s, ok := m.records[u.ID]
 		if !ok || s.State == sessions.Closed {
@@ -213,8 +218,18 @@ func (m *Memory) Touch(ctx context.Context, uses []sessions.Use) error {
 			ops = map[string]time.Time{}
 			m.engines.running[u.ID] = ops
 		}
+		over := m.engines.over[u.ID]
+		if over == nil {
+			over = map[string]time.Time{}
+			m.engines.over[u.ID] = over
+		}
 		for _, op := range u.Running {
-			ops[op] = now
+			if at, ok := over[op]; ok && now.Sub(at) < releasedKept {
+				released[u.ID] = append(released[u.ID], op)
+				delete(ops, op)
+			} else {
+				ops[op] = now
+			}
 		}
 		if m.engines.streams[u.ID] == nil {
 			m.engines.streams[u.ID] = map[string]toldStreams{}
@@ -223,8 +238,12 @@ func (m *Memory) Touch(ctx context.Context, uses []sessions.Use) error {
 		for _, op := range u.Over {
 			delete(ops, op)
 		}
+		for _, op := range u.Released {
+			delete(ops, op)
+			over[op] = now
+		}
 	}
-	return nil
+	return released, nil
 }
 
 // unused says whether a session was not used for so long. Under mu.

@@ -90,6 +90,7 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"Unused":                 testUnused,
 		"NewEngineNoOperations":  testNewEngineNoOperations,
 		"Streams":                testStreams,
+		"Released":               testReleased,
 		"Schedule":               testSchedule,
 		"Stage":                  testStage,
 		"JournalOrder":           testJournalOrder,
