@@ -307,12 +307,14 @@ func TestReadArtifacts(t *testing.T) {
 		messages [][]byte
 		want     string
 	}{
-		"files":        {upload(t, batch("files/a=1", "jars/b=")), "files/a=1 jars/b="},
-		"chunks":       {upload(t, batch("a=1"), beginChunk("b", "x"), chunk("y"), chunk("z"), beginChunk("c", "1"), batch("d=2")), "a=1 b=xyz c=1 d=2"},
-		"damaged":      {upload(t, beginChunk("b", "x"), damaged, batch("d=2")), "d=2"},
-		"chunk alone":  {upload(t, chunk("x")), ""},
-		"not protobuf": {[][]byte{{0xff}}, ""},
-		"nothing":      {upload(t, &connect.AddArtifactsRequest{}), ""},
+		"files":           {upload(t, batch("files/a=1", "jars/b=")), "files/a=1 jars/b="},
+		"chunks":          {upload(t, batch("a=1"), beginChunk("b", "x"), chunk("y"), chunk("z"), beginChunk("c", "1"), batch("d=2")), "a=1 b=xyz c=1 d=2"},
+		"damaged":         {upload(t, beginChunk("b", "x"), damaged, batch("d=2")), "d=2"},
+		"files that last": {upload(t, batch("forward_to_fs/a=1", "files/b=2", "forward_to_fs=3"), beginChunk("forward_to_fs/c/d", "x"), chunk("y")), "files/b=2 forward_to_fs=3"},
+		"only these":      {upload(t, batch("./forward_to_fs//a=1")), ""},
+		"chunk alone":     {upload(t, chunk("x")), ""},
+		"not protobuf":    {[][]byte{{0xff}}, ""},
+		"nothing":         {upload(t, &connect.AddArtifactsRequest{}), ""},
 	} {
 		e := readState("AddArtifacts", c.messages)
 		var got []string
@@ -359,6 +361,7 @@ func TestCapture(t *testing.T) {
 		{"an upload", "AddArtifacts", nil, upload(t, beginChunk("b", strings.Repeat("x", 3000)), chunk(strings.Repeat("y", 3000))), "artifact b"},
 		{"an upload over the cap", "AddArtifacts", nil, upload(t, beginChunk("b", strings.Repeat("x", 9000)), chunk(strings.Repeat("y", 9000)), chunk("z")),
 			"artifact b | lost it is larger than 16000 bytes, the most that is kept of one act | notable"},
+		{"a file that lasts over the cap", "AddArtifacts", nil, upload(t, beginChunk("forward_to_fs/b", strings.Repeat("x", 9000)), chunk(strings.Repeat("y", 9000))), ""},
 	} {
 		for _, piece := range []int{1, 100, 1 << 30} {
 			t.Run(fmt.Sprint(c.name, " by ", piece), func(t *testing.T) {

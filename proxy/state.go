@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/crc32"
+	"path"
 	"slices"
 	"strings"
 
@@ -151,8 +152,8 @@ func readConfig(operation []byte) *sessions.Entry {
 	return confEntry(strings.Join(keys, ", "))
 }
 
-// readArtifacts puts together what an upload brought. A part that came damaged is
-// left out, as an engine does.
+// readArtifacts puts together what an upload brought to the session. A part that came
+// damaged is left out, as an engine does.
 func readArtifacts(messages [][]byte) *sessions.Entry {
 	e := &sessions.Entry{}
 	var open *sessions.Artifact // one that comes in several messages
@@ -186,6 +187,7 @@ func readArtifacts(messages [][]byte) *sessions.Entry {
 		}
 	}
 	done()
+	e.Artifacts = slices.DeleteFunc(e.Artifacts, func(a sessions.Artifact) bool { return forwarded(a.Name) })
 	if len(e.Artifacts) == 0 {
 		return nil
 	}
@@ -195,6 +197,10 @@ func readArtifacts(messages [][]byte) *sessions.Entry {
 	}
 	return e
 }
+
+// forwarded says that an artifact is a file that lasts: the engine copies it to a file
+// system (copyFromLocalToFs). To copy it once more would undo what was written there since.
+func forwarded(name string) bool { return strings.HasPrefix(path.Clean(name), "forward_to_fs/") }
 
 // artifactText names an artifact for its owner. Clients upload the data of large
 // DataFrames by their hash.
