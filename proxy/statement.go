@@ -56,7 +56,7 @@ func readSet(l *lexer) *sessions.Entry {
 	switch begin := l.at; l.take("VAR", "VARIABLE", "TIME", "CATALOG") {
 	case "VAR", "VARIABLE":
 		if l.peek().text != "=" {
-			return &sessions.Entry{What: "session variables (SET VARIABLE)"}
+			return variables("session variables (SET VARIABLE)", l)
 		}
 		l.at = begin
 	case "TIME":
@@ -203,7 +203,11 @@ func cachedTable(name string) *sessions.Entry {
 func readDeclare(l *lexer) *sessions.Entry {
 	for l.take("OR", "REPLACE", "VAR", "VARIABLE") != "" {
 	}
-	return &sessions.Entry{What: "session variable " + quote(l.name())}
+	what := "session variable " + quote(l.name())
+	for t := l.next(); t.kind != lexemeEnd && t.up != "DEFAULT" && t.text != "="; {
+		t = l.next()
+	}
+	return variables(what, l)
 }
 
 func readAdd(l *lexer) *sessions.Entry {
@@ -225,6 +229,9 @@ func readExecute(l *lexer) *sessions.Entry {
 		inner += l.next().text
 	}
 	next := l.peek()
+	if l.take("INTO") != "" {
+		return variable("what EXECUTE IMMEDIATE stored in " + quote(l.name()))
+	}
 	if texts == 0 || strings.Contains(inner, `\`) || next.kind == lexemeSign && next.text != ";" {
 		return &sessions.Entry{What: "what EXECUTE IMMEDIATE ran", Lost: "its statement is not in its text, so it cannot be told what it changed", Notable: true}
 	}

@@ -30,6 +30,9 @@ func short(e *sessions.Entry) string {
 	return s
 }
 
+// computed is how short words the loss of a variable.
+const computed = "its value was computed, and another time it would be another | notable"
+
 var statements = []struct{ sql, want string }{
 	// What leaves the session as it is.
 	{"", ""},
@@ -74,6 +77,18 @@ var statements = []struct{ sql, want string }{
 	{"SET CATALOG c", "the current catalog (SET CATALOG)"},
 	{"SET VAR x = 1", "session variables (SET VARIABLE)"},
 	{"SET VARIABLE (x, y) = (SELECT 1, 2)", "session variables (SET VARIABLE)"},
+	{"SET VAR x = cast(y + (1 - 2) AS DECIMAL(10, 2)), z = array('rand()', DATE '2026-01-01')", "session variables (SET VARIABLE)"},
+	{"SET VAR x = (SELECT max(id) FROM t)", "session variables (SET VARIABLE) | lost " + computed},
+	{"SET VAR (x, y) = (TABLE t)", "session variables (SET VARIABLE) | lost " + computed},
+	{"SET VAR x = 1 + uuid()", "session variables (SET VARIABLE) | lost " + computed},
+	{"SET VAR x = `my_udf`(1)", "session variables (SET VARIABLE) | lost " + computed},
+	{"set var x = current_timestamp", "session variables (SET VARIABLE) | lost " + computed},
+	{"DECLARE x STRUCT<a: DECIMAL(3, 1)> DEFAULT named_struct('a', 1)", "session variable `x`"},
+	{"DECLARE x CHAR(3)", "session variable `x`"},
+	{"DECLARE x DOUBLE DEFAULT rand()", "session variable `x` | lost " + computed},
+	{"DECLARE x = now()", "session variable `x` | lost " + computed},
+	{"EXECUTE IMMEDIATE 'SELECT max(id) FROM t' INTO v", "what EXECUTE IMMEDIATE stored in `v` | lost " + computed},
+	{"EXECUTE IMMEDIATE q INTO v USING 1", "what EXECUTE IMMEDIATE ran | lost its statement is not in its text, so it cannot be told what it changed | notable"},
 	{"RESET", "the configuration (RESET)"},
 	{"RESET a.b;", "the configuration a.b | replaces conf a.b"},
 	{"use db", "the current catalog and database (USE)"},
