@@ -286,6 +286,27 @@ func TestIssueToken(t *testing.T) {
 	}
 }
 
+// A session that failed and whose next query wakes it has tokens like any other.
+func TestIssueTokenForAFailedSession(t *testing.T) {
+	for _, never := range []bool{false, true} {
+		cs, err := sessions.NewClusters([]sessions.Cluster{{Name: "c", Launcher: newLauncher(), NeverRestart: never}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newManagerOn(t, cs)
+		s := m.create(t, ann, "a")
+		if _, err := m.memory.Transition(t.Context(), s.ID, sessions.Transition{
+			From: sessions.Active, Generation: s.Generation, To: sessions.Failed, Reason: "its engine has ended", At: time.Now(),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		token, _, err := m.IssueToken(t.Context(), ann, s.ID, sessions.TokenRequest{})
+		if refused := errors.Is(err, sessions.ErrFailed); refused != never || refused == (token != "") {
+			t.Errorf("its cluster never restarts: %v; %v", never, err)
+		}
+	}
+}
+
 // Every operation, allowed or not, leaves one line, and no line holds a token.
 func TestAudit(t *testing.T) {
 	m := newManager(t)

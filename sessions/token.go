@@ -97,7 +97,7 @@ func (m *Manager) IssueToken(ctx context.Context, a Actor, id ID, r TokenRequest
 	switch err := r.validate(longest); {
 	case s.State == Closed:
 		return "", nil, ErrClosed
-	case s.State == Failed:
+	case s.State == Failed && !m.Clusters.Wakeable(s): // else the next query wakes it
 		return "", nil, &FailedError{Session: s.ID, Reason: s.Reason}
 	case err != nil:
 		return "", nil, err
