@@ -125,7 +125,7 @@ func (w *Waker) launch(ctx context.Context, p *progress, c *Cluster, key EngineK
 		return Instance{}, err
 	}
 	p.stage(ctx, "starting the engine")
-	spec := LaunchSpec{Cluster: c.Name, Session: s.ID, Generation: s.Generation + 1, KeepFor: keepFor(s, c)}
+	spec := LaunchSpec{Cluster: c.Name, Session: s.ID, Generation: s.Generation + 1, KeepFor: KeepForEver}
 	if c.Isolation == IsolateNone {
 		spec.Session = ""
 	}
@@ -185,18 +185,10 @@ func (w *Waker) version(ctx context.Context, engine *Cluster) string {
 	return shownVersion(text)
 }
 
-// KeepForEver is longer than any session: an engine that forgot one would not have
-// it back by that id.
+// KeepForEver is longer than any session: an engine that forgot a Spark session would not
+// have it back by that id. When a session was used says nothing of each of its Spark
+// sessions, of which it may have many for as long as it lives.
 const KeepForEver = 10 * 365 * 24 * time.Hour
-
-// keepFor is how long an engine remembers a Spark session that nobody uses. A
-// shared engine outlives the sessions' idleness.
-func keepFor(s Session, c *Cluster) time.Duration {
-	if s.IdleTimeout == 0 || c.Isolation == IsolateNone {
-		return KeepForEver
-	}
-	return 2*s.IdleTimeout + time.Hour
-}
 
 // depart takes a session that is no longer active off its engine. Where its cluster is
 // not configured here, that is only forgotten: it counts in nobody's limits then, and

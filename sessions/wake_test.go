@@ -25,6 +25,9 @@ func TestIdleAndAwake(t *testing.T) {
 					t.Errorf("routed to %s, generation %d", route.Cluster.Address, route.Session.Generation)
 				}
 				l.engines(1, 1)
+				if up, err := l.launcher.Running(t.Context()); err != nil || up[0].Spec.KeepFor < 365*24*time.Hour {
+					t.Errorf("the engine forgets a Spark session that is unused for %v (%v), and the session may live longer", up[0].Spec.KeepFor, err)
+				}
 				time.Sleep(idleAfter + 3*time.Second)
 				l.state(s.ID, sessions.Idle)
 				l.engines(1, 1) // still up: somebody may not have heard yet
