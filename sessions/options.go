@@ -143,8 +143,11 @@ func (o Options) into(s *Session, p *ClusterPolicy) {
 	}
 }
 
-// secretKey is a key of Spark configuration whose value nobody may be shown.
-var secretKey = regexp.MustCompile(`(?i)secret|password|token|credential|access.key`)
+// secretKey is a key of Spark configuration whose value nobody may be shown: what Spark
+// itself redacts (spark.redaction.regex), and what Hadoop's file systems call theirs, such as
+// fs.azure.account.key.<account>, fs.azure.sas.<container>.<account> and
+// fs.s3a.encryption.key.
+var secretKey = regexp.MustCompile(`(?i)secret|passw|passphrase|token|credential|jaas|\.sas\.|(access|account|private|encryption|shared|api|auth)[._-]?key`)
 
 // Redacted stands for a value that is not shown.
 const Redacted = "(redacted)"
