@@ -151,7 +151,7 @@ func (r *Replayer) Lost(ctx context.Context, s Session) (map[SparkID][]Loss, err
 	for spark, c := range carried {
 		list, err := r.Journal.Losses(s.ID, spark, s.EngineGeneration, c)
 		if err != nil {
-			return nil, err
+			list = []Loss{{What: "what it lost", Why: "it cannot be read any more: " + err.Error(), Notable: true}}
 		}
 		if len(list) > 0 {
 			lost[spark] = list

@@ -294,6 +294,11 @@ func TestReplayTellsWhatIsLost(t *testing.T) {
 	if err != nil || !slices.Equal(lost[r.spark], want) {
 		t.Errorf("described %v, %v", lost, err)
 	}
+	// With another key the list cannot be read, and its owner is told that.
+	other := &sessions.Replayer{Journal: newJournal(t, r.store, "2"), Store: r.store}
+	if lost, err = other.Lost(t.Context(), next); err != nil || len(lost[r.spark]) != 1 || !strings.Contains(lost[r.spark][0].Why, "cannot be opened") {
+		t.Errorf("by another key described %v, %v", lost, err)
+	}
 	// Once told, it is no news to the engine after the next.
 	carried, err := r.store.Carried(t.Context(), next.ID, next.Generation)
 	if err != nil {
