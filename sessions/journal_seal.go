@@ -40,8 +40,9 @@ type journalKey struct {
 }
 
 // LoadJournalKeys reads a file of keys: one a line, 32 bytes in base64, the one
-// that writes first. Empty lines and lines that begin with # are left out.
-func LoadJournalKeys(path string) (*JournalKeys, error) {
+// that writes first. Empty lines and lines that begin with # are left out. older are
+// keys that read besides.
+func LoadJournalKeys(path string, older ...[]byte) (*JournalKeys, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read journal keys: %w", err)
@@ -62,7 +63,7 @@ func LoadJournalKeys(path string) (*JournalKeys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal keys %s: %w", path, err)
 	}
-	return keys, nil
+	return keys, keys.add(older...)
 }
 
 // NewJournalKeys takes keys of 32 bytes, the one that writes first.
@@ -71,14 +72,18 @@ func NewJournalKeys(secrets ...[]byte) (*JournalKeys, error) {
 		return nil, errors.New("there is no key: write one with `openssl rand -base64 32`")
 	}
 	k := &JournalKeys{}
+	return k, k.add(secrets...)
+}
+
+func (k *JournalKeys) add(secrets ...[]byte) error {
 	for i, secret := range secrets {
 		if len(secret) != journalKeyBytes {
-			return nil, fmt.Errorf("key %d has %d bytes and must have %d", i+1, len(secret), journalKeyBytes)
+			return fmt.Errorf("key %d has %d bytes and must have %d", i+1, len(secret), journalKeyBytes)
 		}
 		sum := sha256.Sum256(append([]byte(keyInfo), secret...))
 		k.keys = append(k.keys, journalKey{id: [keyIDBytes]byte(sum[:]), secret: bytes.Clone(secret)})
 	}
-	return k, nil
+	return nil
 }
 
 // seal encrypts for one place: version, key, nonce, ciphertext. The place is bound

@@ -271,6 +271,45 @@ func TestJournalClone(t *testing.T) {
 	}
 }
 
+// Who puts keys into a file later goes on reading what was written before, and writes by
+// the file's first.
+func TestJournalKeysBesideOlder(t *testing.T) {
+	old, path := bytes.Repeat([]byte("o"), 32), filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("n"), 32))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := sessions.LoadJournalKeys(path, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newJournalRig(t, "o")
+	r.begin(t, statement("before", "CREATE TEMP VIEW a AS SELECT 1"), "commit")
+	r.Keys = keys
+	r.begin(t, statement("after", "CREATE TEMP VIEW b AS SELECT 1"), "commit")
+	lost := func(j *sessions.Journal) (what []string) {
+		done, err := (&sessions.Replayer{Journal: j, Store: r.store}).Replay(t.Context(), newFakeSpark(t).cluster(), r.session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range done[r.spark].Lost {
+			what = append(what, l.What)
+		}
+		return what
+	}
+	for _, c := range []struct {
+		name string
+		j    *sessions.Journal
+		lost int
+	}{{"both", r.Journal, 0}, {"the older", newJournal(t, r.store, "o"), 1}, {"the file's", newJournal(t, r.store, "n"), 1}} {
+		if got := lost(c.j); len(got) != c.lost {
+			t.Errorf("by %s what is lost is %v, want %d", c.name, got, c.lost)
+		}
+	}
+	if _, err := sessions.LoadJournalKeys(path, []byte("short")); err == nil {
+		t.Error("a key that is too short was taken")
+	}
+}
+
 func TestLoadJournalKeys(t *testing.T) {
 	good := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for text, ok := range map[string]bool{

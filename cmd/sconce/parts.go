@@ -158,13 +158,14 @@ func newJournal(cfg *configs.Config, signing *auth.SigningKey, store *redisstore
 	return sessions.NewJournal(sessions.JournalConfig{Store: store, Keys: keys, Carried: store, Logger: log})
 }
 
+// journalKeys are those of the file. What was written while there was none is read, too.
 func journalKeys(file string, signing *auth.SigningKey) (*sessions.JournalKeys, error) {
-	if file != "" {
-		return sessions.LoadJournalKeys(file)
-	}
-	secret, err := signing.Derive("journal")
+	derived, err := signing.Derive("journal")
 	if err != nil {
 		return nil, err
 	}
-	return sessions.NewJournalKeys(secret)
+	if file != "" {
+		return sessions.LoadJournalKeys(file, derived)
+	}
+	return sessions.NewJournalKeys(derived)
 }
