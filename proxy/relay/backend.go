@@ -64,7 +64,8 @@ type Backend struct {
 	late    *time.Timer // fires when the oldest has waited for ConnectTimeout; nil without any
 	dialing bool        // connect runs
 	failing bool        // the last attempt to connect failed,
-	cause   error       // and why
+	cause   error       // why,
+	failed  time.Time   // and when
 	closed  bool
 }
 
@@ -167,6 +168,9 @@ func (b *Backend) pick(cc *clientConn) *backendConn {
 	}
 	if least == nil || least.live > 0 && !b.failing && b.staying() < b.cfg.MaxConns {
 		return nil
+	}
+	if least.live > 0 && b.failing && time.Since(b.failed) >= lastBackoff {
+		b.dial() // nobody waits for it, and nothing else would find out that it works again
 	}
 	if least.live > 0 && last != nil && last.backend == b && last.takes() {
 		least = last
@@ -356,7 +360,7 @@ func (b *Backend) adopt(nc net.Conn) error {
 // do with the connections there are.
 func (b *Backend) tried(err error) (last bool) {
 	b.mu.Lock()
-	b.failing, b.cause = err != nil, err
+	b.failing, b.cause, b.failed = err != nil, err, time.Now()
 	b.mu.Unlock()
 	var t turn
 	b.serveWaiting(&t)

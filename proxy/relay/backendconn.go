@@ -60,7 +60,7 @@ func (c *backendConn) serve() {
 		}
 	}
 	if time.Since(c.born) < diedYoung {
-		b.failing, b.cause = true, err
+		b.failing, b.cause, b.failed = true, err, time.Now()
 	}
 	left, closed := len(b.waiting), b.closed
 	b.mu.Unlock()

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -51,6 +52,49 @@ func TestBackendThatHangsUpIsNotDialedInAStorm(t *testing.T) {
 		// Pauses double from 50 ms to 2 s: a dozen attempts or so in 10 s.
 		if n := dials.Load(); n < 2 || n > 30 {
 			t.Errorf("%d attempts in %s", n, patience)
+		}
+	})
+}
+
+// One connection that could not be made does not leave all clients on another for as
+// long as that lives: later ones have it tried again, and wait for nothing.
+func TestBackendDialsAgainBesideAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials atomic.Int64
+		var r *rig
+		b, err := relay.NewBackend(relay.BackendConfig{
+			Name: "failed once",
+			Dial: func(ctx context.Context) (net.Conn, error) {
+				if dials.Add(1) == 2 {
+					return nil, errors.New("no more files")
+				}
+				return r.dialPeer(ctx)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		r = newRig(t, rigConfig{router: func(_ *rig, s *relay.Stream) { s.Forward(b, s.Header(), newWitness()) }})
+		ask := func() {
+			c := r.client(proxytest.PeerConfig{})
+			c.Open(proxytest.Call(method), true)
+			time.Sleep(time.Second)
+		}
+		ask()
+		one := r.accept(proxytest.PeerConfig{})
+		time.Sleep(time.Second)
+		ask()
+		one.WaitOpened(2)
+		if n := dials.Load(); n != 2 {
+			t.Fatalf("%d attempts for the second client", n)
+		}
+		time.Sleep(2 * time.Second)
+		ask()
+		one.WaitOpened(3) // it did not wait
+		r.accept(proxytest.PeerConfig{})
+		if n := dials.Load(); n != 3 {
+			t.Errorf("%d attempts when the third client had come", n)
 		}
 	})
 }
