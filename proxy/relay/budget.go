@@ -2,11 +2,17 @@ package relay
 
 import "time"
 
+// epoch is any moment before all that is measured.
+var epoch = time.Now()
+
+// ticks is a time in nanoseconds that only goes forward, unlike that of the wall.
+func ticks() int64 { return int64(time.Since(epoch)) }
+
 // budget counts one kind of cheap-to-send frame: a leaky bucket that holds ten
 // seconds' worth. The zero value is empty.
 type budget struct {
 	level float32 // frames counted and not yet drained
-	last  int64   // when level was brought up to date, Unix nanoseconds
+	last  int64   // when level was brought up to date, in ticks
 }
 
 // spend counts one frame and says whether the peer is within perSecond. The
@@ -16,7 +22,7 @@ func (b *budget) spend(perSecond int) bool {
 	if b.level <= float32(perSecond) {
 		return true
 	}
-	now := time.Now().UnixNano()
+	now := ticks()
 	if b.last != 0 {
 		b.level = max(0, b.level-float32(now-b.last)*1e-9*float32(perSecond))
 	}

@@ -38,9 +38,9 @@ type conn struct {
 	turnedAway int // streams that no engine had at once, since nothing was left to read or the reader paused
 
 	untidy      atomic.Bool   // it keeps what only a busy connection needs: see tidy
-	heard       atomic.Int64  // when bytes last came, Unix nanoseconds; 0 before the first
+	heard       atomic.Int64  // when bytes last came, in ticks
 	alive       atomic.Bool   // the peer's SETTINGS came
-	pinged      atomic.Int64  // when our unanswered ping left, or 0
+	pinged      atomic.Int64  // when our unanswered ping left, in ticks, or 0
 	asked       atomic.Int32  // pings since the peer's last DATA or HEADERS
 	fairUpdates atomic.Uint64 // WINDOW_UPDATEs that answer our DATA: two for a frame
 
@@ -274,7 +274,7 @@ func (c *conn) filled(n int) error {
 		c.kind++ // reads fill the chunk: the next one is larger
 	}
 	c.end += n
-	c.heard.Store(time.Now().UnixNano())
+	c.heard.Store(ticks())
 	if !c.untidy.Load() {
 		c.untidy.Store(true)
 	}

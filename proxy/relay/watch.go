@@ -82,7 +82,8 @@ func (w *watch) run(stop <-chan struct{}) {
 
 // look ends or pings the connection if it has been silent for too long.
 func (c *conn) look(now time.Time) {
-	quiet := now.Sub(time.Unix(0, c.heard.Load()))
+	at := ticks()
+	quiet := time.Duration(at - c.heard.Load())
 	if !c.alive.Load() {
 		if now.Sub(c.born) >= c.lim.Preface {
 			c.fail()
@@ -99,13 +100,13 @@ func (c *conn) look(now time.Time) {
 		c.wire.nudge()
 	}
 	if asked := c.pinged.Load(); asked != 0 {
-		if quiet >= c.lim.PingTimeout && now.Sub(time.Unix(0, asked)) >= c.lim.PingTimeout {
+		if quiet >= c.lim.PingTimeout && time.Duration(at-asked) >= c.lim.PingTimeout {
 			c.fail()
 		}
 		return
 	}
 	if quiet >= c.pingAfter(streams) {
-		c.ping(now)
+		c.ping(at)
 	}
 }
 
@@ -143,8 +144,8 @@ func (c *conn) spoke() {
 	}
 }
 
-func (c *conn) ping(now time.Time) {
-	c.pinged.Store(now.UnixNano())
+func (c *conn) ping(at int64) {
+	c.pinged.Store(at)
 	c.asked.Add(1)
 	var data [8]byte
 	c.mu.Lock()
