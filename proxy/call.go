@@ -44,7 +44,8 @@ type call struct {
 	// whole: the engine was given the end of the request, so it may run. Before
 	// that it can't, since the stamp goes out with the end.
 	whole  atomic.Bool
-	ticket atomic.Pointer[sessions.Ticket] // of the journal, nil = the request is not in it
+	ticket atomic.Pointer[sessions.Ticket] // of the journal, nil = the request is not in it, or is settled
+	over   atomic.Bool                     // settle has looked for the ticket
 	handed atomic.Bool                     // the answer ended for the client to take it up elsewhere
 	given  *givenUp                        // the plan is only read on; nil = it is not
 	// complete: the last message of the answer was the one that ends a result.

@@ -69,12 +69,21 @@ func (c *call) awaitRecord(kept *capture, answer func(error)) {
 	err := c.method.retry(ctx, func() error {
 		t, err := r.journal.Begin(ctx, c.to.route.Session.ID, c.spark(), e)
 		if err == nil {
-			c.ticket.Store(&t)
+			c.begun(&t)
 		}
 		return err
 	})
 	kept.release()
 	answer(err)
+}
+
+// begun notes an entry. Of a call that is over meanwhile the engine never had the request
+// whole: it was held for this.
+func (c *call) begun(t *sessions.Ticket) {
+	c.ticket.Store(t)
+	if c.over.Load() && c.ticket.Swap(nil) != nil {
+		c.router.journal.Settle(*t, false)
+	}
 }
 
 // sparkClone is part of stampHost. A session that is cloned has all from the one it is
@@ -100,7 +109,7 @@ func (c *call) awaitClone(from, to sessions.SparkID, answer func(error)) {
 	if err == nil && c.journals() {
 		var t sessions.Ticket
 		if t, err = r.journal.Clone(ctx, c.to.route.Session.ID, from, to); err == nil {
-			c.ticket.Store(&t)
+			c.begun(&t)
 		}
 	}
 	answer(err)
@@ -115,7 +124,8 @@ func (c *call) settle(st relay.Stats) {
 	if done && c.method.Name == "ReleaseSession" && c.journals() {
 		c.router.journal.Forget(c.to.route.Session.ID, c.spark())
 	}
-	t := c.ticket.Load()
+	c.over.Store(true)
+	t := c.ticket.Swap(nil)
 	switch {
 	case t == nil:
 	case done:

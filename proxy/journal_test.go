@@ -12,6 +12,7 @@ import (
 	"github.com/sconce-dev/sconce/proto/spark/connect"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
 	"github.com/sconce-dev/sconce/sessions"
+	"golang.org/x/net/http2"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -22,6 +23,7 @@ type fakeJournal struct {
 	heard chan struct{} // gets a token with each word
 	fails error         // of Begin and Clone
 	loss  string        // what Tell says, once
+	held  chan struct{} // Begin and Clone wait for it, where there is one
 }
 
 func newFakeJournal() *fakeJournal { return &fakeJournal{heard: make(chan struct{}, 100)} }
@@ -38,12 +40,20 @@ func (f *fakeJournal) Begin(_ context.Context, id sessions.ID, spark sessions.Sp
 		f.say("begin in %s %s", id, spark)
 	}
 	f.say("begin %s %s", e.Method, e.What)
+	f.await()
 	return sessions.Ticket{}, f.fails
 }
 
 func (f *fakeJournal) Clone(_ context.Context, _ sessions.ID, from, to sessions.SparkID) (sessions.Ticket, error) {
 	f.say("clone %s %s", from, to)
+	f.await()
 	return sessions.Ticket{}, f.fails
+}
+
+func (f *fakeJournal) await() {
+	if f.held != nil {
+		<-f.held
+	}
 }
 
 func (f *fakeJournal) Settle(_ sessions.Ticket, commit bool) { f.say("settle %v", commit) }
@@ -158,6 +168,30 @@ func TestOverRelayJournal(t *testing.T) {
 			r.client.Response(id)
 			if got := j.wait(t, len(c.want)); !slices.Equal(got, c.want) {
 				t.Errorf("the journal was told %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A client that leaves while its act is being recorded has done nothing, and a wake does
+// not do it either.
+func TestOverRelayLeftWhileRecording(t *testing.T) {
+	clone := grpcFrame(appendText(appendText(nil, 1, sparkUUID), 4, sparkB))
+	for name, c := range map[string]struct {
+		method string
+		body   []byte
+	}{"a statement": {"ExecutePlan", sparkPlan("USE d")}, "a clone": {"CloneSession", clone}} {
+		t.Run(name, func(t *testing.T) {
+			j := newFakeJournal()
+			j.held = make(chan struct{})
+			r := newJournaled(t, func(cfg *RouterConfig) { cfg.Journal = j })
+			id := r.call(c.method, c.body)
+			j.wait(t, 1)
+			r.client.Reset(id, http2.ErrCodeCancel)
+			r.client.Barrier()
+			close(j.held)
+			if told := j.wait(t, 1); told[1] != "settle false" {
+				t.Errorf("the journal was told %q", told)
 			}
 		})
 	}
