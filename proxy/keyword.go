@@ -80,22 +80,40 @@ func (k *keyword) next(b byte) {
 	case keywordComment:
 		k.comment(b)
 	case keywordWord:
-		if isWord(b) {
+		switch {
+		case isWord(b):
 			k.letter(b)
-			return
+		case b >= 0x80:
+			k.label()
+		default:
+			k.state = keywordAfter
+			k.next(b)
 		}
-		k.state = keywordAfter
-		k.next(b)
 	case keywordAfter:
 		switch {
 		case isSpace(b):
-		case b == ':':
-			k.n = uint8(copy(k.word[:], labelWord))
-			k.state = keywordComplete
+		case b == ':', (b == '/' || b == '-') && !k.queries(): // behind a comment there may be a colon
+			k.label()
 		default:
 			k.state = keywordComplete
 		}
 	}
+}
+
+// label says that there is a label, or may be one: who keeps the statement for it keeps
+// one too many at worst.
+func (k *keyword) label() {
+	k.n = uint8(copy(k.word[:], labelWord))
+	k.state = keywordComplete
+}
+
+// queries says that the word begins a query, in which a comment is no surprise.
+func (k *keyword) queries() bool {
+	switch string(k.word[:k.n]) {
+	case "SELECT", "WITH", "INSERT", "VALUES", "EXPLAIN", "MERGE", "FROM":
+		return true
+	}
+	return false
 }
 
 func (k *keyword) begin(b byte) {
@@ -108,6 +126,8 @@ func (k *keyword) begin(b byte) {
 	case isWord(b):
 		k.state = keywordWord
 		k.letter(b)
+	case b == '`' || b >= 0x80:
+		k.label() // nothing else begins so
 	default:
 		k.state = keywordNone
 	}

@@ -10,6 +10,9 @@ type lexeme struct {
 	at   int    // where it begins
 }
 
+// named says that it names something.
+func (t lexeme) named() bool { return t.kind == lexemeWord || t.kind == lexemeName }
+
 type lexemeKind uint8
 
 const (
@@ -82,7 +85,7 @@ func (l *lexer) sign(s string) bool {
 func (l *lexer) name() (parts []string) {
 	for {
 		t := l.next()
-		if t.kind != lexemeWord && t.kind != lexemeName {
+		if !t.named() {
 			return parts
 		}
 		parts = append(parts, t.text)

@@ -56,7 +56,7 @@ func readPlan(plan []byte) *sessions.Entry {
 	if catalog := dig(relation, 200); catalog != nil {
 		return readCatalog(catalog)
 	}
-	return readStatement(string(dig(relation, 10, 1)))
+	return readSQL(dig(relation, 10, 1))
 }
 
 func readCommand(c []byte) *sessions.Entry {
@@ -74,7 +74,7 @@ func readCommand(c []byte) *sessions.Entry {
 	case 3:
 		return readView(body)
 	case 5:
-		return readStatement(statementText(body))
+		return readSQL(statementText(body))
 	case 6:
 		return ends("a streaming query", "it ended with its engine", true)
 	case 10:
@@ -101,15 +101,15 @@ func readView(view []byte) *sessions.Entry {
 
 // statementText is the SQL of a SqlCommand: of its own, or of its input, where it
 // may stand beside the DataFrames that it names.
-func statementText(command []byte) string {
+func statementText(command []byte) []byte {
 	if sql := dig(command, 1); len(sql) > 0 {
-		return string(sql)
+		return sql
 	}
 	input := dig(command, 6)
 	for dig(input, 41) != nil {
 		input = dig(input, 41, 1)
 	}
-	return string(dig(input, 10, 1))
+	return dig(input, 10, 1)
 }
 
 func readCatalog(catalog []byte) *sessions.Entry {

@@ -6,6 +6,28 @@ import (
 	"github.com/sconce-dev/sconce/sessions"
 )
 
+// mostRead is how much of a SQL statement is read, in bytes: people's are shorter, and
+// longer ones are mostly a view of many values, whose name comes first.
+const mostRead = 1 << 20
+
+// readSQL is readStatement for a text of any length.
+func readSQL(sql []byte) *sessions.Entry {
+	if len(sql) <= mostRead {
+		return readStatement(string(sql))
+	}
+	l := &lexer{sql: string(sql[:mostRead])}
+	switch first := l.next(); {
+	case first.up == "CREATE":
+		e := readCreate(l)
+		if l.peek().kind != lexemeEnd {
+			return e
+		}
+	case first.kind != lexemeEnd && !stateWord(first.up) && !(first.named() && l.sign(":")):
+		return nil
+	}
+	return &sessions.Entry{What: "what a SQL statement changed", Lost: "it is longer than " + sizeText(mostRead) + ", the most that is read of one", Notable: true}
+}
+
 // readStatement says what a SQL statement does to the session that it runs in:
 // the entry for its journal, or nil where it leaves the session as it is. A
 // statement that changes what lasts (a table, a lasting view, a database) is not in
@@ -36,7 +58,7 @@ func readStatement(sql string) *sessions.Entry {
 	case "BEGIN":
 		return readScript(l)
 	}
-	if l.next(); l.sign(":") && l.take("BEGIN") != "" {
+	if label := l.next(); label.named() && l.sign(":") && l.take("BEGIN") != "" {
 		return readScript(l)
 	}
 	return nil
@@ -224,11 +246,12 @@ func readExecute(l *lexer) *sessions.Entry {
 	if l.take("IMMEDIATE") == "" {
 		return nil
 	}
-	inner, texts := "", 0
+	var text strings.Builder
+	texts := 0
 	for ; l.peek().kind == lexemeText; texts++ {
-		inner += l.next().text
+		text.WriteString(l.next().text)
 	}
-	next := l.peek()
+	inner, next := text.String(), l.peek()
 	if l.take("INTO") != "" {
 		return variable("what EXECUTE IMMEDIATE stored in " + quote(l.name()))
 	}

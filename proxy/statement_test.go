@@ -120,6 +120,9 @@ var statements = []struct{ sql, want string }{
 	{"EXECUTE IMMEDIATE q", "what EXECUTE IMMEDIATE ran | lost its statement is not in its text, so it cannot be told what it changed | notable"},
 	{"EXECUTE IMMEDIATE 'SET ' || q", "what EXECUTE IMMEDIATE ran | lost its statement is not in its text, so it cannot be told what it changed | notable"},
 	{"BEGIN CREATE TEMP VIEW v AS SELECT 1; END", "what a SQL script changed | lost scripts are not run again | notable"},
+	{"`a b` : BEGIN SET spark.x = 1; END", "what a SQL script changed | lost scripts are not run again | notable"},
+	{"é:BEGIN SET spark.x = 1; END", "what a SQL script changed | lost scripts are not run again | notable"},
+	{"a /* c */ -- d\n: BEGIN SET spark.x = 1; END a", "what a SQL script changed | lost scripts are not run again | notable"},
 	{"a: BEGIN SET spark.x = 1; END a", "what a SQL script changed | lost scripts are not run again | notable"},
 }
 
@@ -127,6 +130,33 @@ func TestReadStatement(t *testing.T) {
 	for _, c := range statements {
 		if got := short(readStatement(c.sql)); got != c.want {
 			t.Errorf("%s\n got %q\nwant %q", c.sql, got, c.want)
+		}
+	}
+}
+
+// However long a text is, little of it is read, and what it does is known or told to be lost.
+func TestReadSQL(t *testing.T) {
+	long := strings.Repeat(" ", mostRead)
+	const lost = "what a SQL statement changed | lost it is longer than 1 MiB, the most that is read of one | notable"
+	for _, c := range []struct{ name, sql, want string }{
+		{"short", "USE d", "the current catalog and database (USE)"},
+		{"a view", "CREATE TEMP VIEW v AS SELECT 1" + long, "temporary view `v` | makes v"},
+		{"a table", "CREATE TABLE v AS SELECT 1" + long, ""},
+		{"a query", "SELECT 1" + long, ""},
+		{"a query in brackets", "(SELECT 1)" + long, ""},
+		{"a configuration", "SET a=" + long, lost},
+		{"a variable", "DECLARE a = 1" + long, lost},
+		{"a script", "BEGIN SELECT 1; END" + long, lost},
+		{"a script with a name", "a: BEGIN SELECT 1; END" + long, lost},
+		{"a word of its own length", strings.Repeat("a", mostRead+1), ""},
+		{"begins late", long + "SET a=b", lost},
+		{"is named late", "CREATE " + long + "TEMP VIEW v AS SELECT 1", lost},
+		// A text of 400,000 parts, which are put together in no time that anybody could wait for.
+		{"many parts", "EXECUTE IMMEDIATE " + strings.Repeat(`'a'`, 400_000), lost},
+		{"as many as are read", "EXECUTE IMMEDIATE " + strings.Repeat(`'a'"b"`, mostRead/6-4), ""},
+	} {
+		if got := short(readSQL([]byte(c.sql))); got != c.want {
+			t.Errorf("%s: %.200q, want %q", c.name, got, c.want)
 		}
 	}
 }
