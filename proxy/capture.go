@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"context"
+	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/sconce-dev/sconce/sessions"
@@ -162,18 +165,47 @@ func (c *capture) move() *capture {
 }
 
 // entry is what the request does to its Spark session, nil where it changes
-// nothing.
-func (c *capture) entry(method string) *sessions.Entry {
-	if c.over == "" {
-		return readState(method, c.messages())
+// nothing. sessions.ErrUnavailable where ctx ended first.
+func (c *capture) entry(ctx context.Context, method string) (*sessions.Entry, error) {
+	if c.over != "" {
+		return c.lost(method), nil
 	}
+	messages := c.messages()
+	if len(messages) > 0 && dig(messages[0], 3, 3) != nil { // a plan that is compressed
+		select {
+		case unpacking <- struct{}{}:
+			defer func() { <-unpacking }()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: too many compressed plans: %w", sessions.ErrUnavailable, ctx.Err())
+		}
+	}
+	e := readState(method, messages)
+	if e != nil {
+		e.What = cutWhat(e.What)
+	}
+	return e, nil
+}
+
+// mostWhat is how long the name of an act may be, in bytes. Owners read it, and clients
+// are told it in a header.
+const mostWhat = 200
+
+func cutWhat(what string) string {
+	if len(what) <= mostWhat {
+		return what
+	}
+	return strings.ToValidUTF8(what[:mostWhat], "") + "..."
+}
+
+// lost is the entry of an act that was given up.
+func (c *capture) lost(method string) *sessions.Entry {
 	if c.upload && forwarded(c.what) { // clients send such a file in a call of its own
 		return nil
 	}
 	what := "an act of " + method
 	switch act := c.scan.act; {
 	case c.upload:
-		what = artifactText(c.what)
+		what = cutWhat(artifactText(c.what))
 	case act.text:
 		what = "what a SQL statement changed"
 	case method == "Config":

@@ -60,13 +60,13 @@ func (c *call) awaitRecord(kept *capture, answer func(error)) {
 	defer r.holds.leave(c.to.identity)
 	ctx, cancel := r.holds.begin(c.stream, c.method)
 	defer cancel()
-	e := kept.entry(c.method.Name)
-	if e == nil {
+	e, err := kept.entry(ctx, c.method.Name)
+	if e == nil || err != nil {
 		kept.release()
-		answer(nil)
+		answer(err)
 		return
 	}
-	err := c.method.retry(ctx, func() error {
+	err = c.method.retry(ctx, func() error {
 		t, err := r.journal.Begin(ctx, c.to.route.Session.ID, c.spark(), e)
 		if err == nil {
 			c.begun(&t)

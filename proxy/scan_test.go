@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -358,6 +360,8 @@ func TestCapture(t *testing.T) {
 			"a temporary view that was made of a DataFrame | lost it is larger than 8000 bytes, the most that is kept of one act | notable"},
 		{"SQL over the cap", "ExecutePlan", scans.plan, [][]byte{sqlCommand(&connect.SqlCommand{Sql: "SET a=" + strings.Repeat("x", 9000)})},
 			"what a SQL statement changed | lost it is larger than 8000 bytes, the most that is kept of one act | notable"},
+		{"a configuration of a long name", "ExecutePlan", scans.plan, [][]byte{sqlCommand(&connect.SqlCommand{Sql: "SET " + strings.Repeat("x", 250) + "=1"})},
+			"the configuration " + strings.Repeat("x", 182) + "... | replaces conf " + strings.Repeat("x", 250)},
 		{"an upload", "AddArtifacts", nil, upload(t, beginChunk("b", strings.Repeat("x", 3000)), chunk(strings.Repeat("y", 3000))), "artifact b"},
 		{"an upload over the cap", "AddArtifacts", nil, upload(t, beginChunk("b", strings.Repeat("x", 9000)), chunk(strings.Repeat("y", 9000)), chunk("z")),
 			"artifact b | lost it is larger than 16000 bytes, the most that is kept of one act | notable"},
@@ -369,9 +373,12 @@ func TestCapture(t *testing.T) {
 				k := &capture{cfg: cfg}
 				feed(k, c.root, piece, c.messages...)
 				var e *sessions.Entry
+				var err error
 				if k.has() {
 					own := k.move()
-					e = own.entry(c.method)
+					if e, err = own.entry(t.Context(), c.method); err != nil {
+						t.Fatal(err)
+					}
 					own.release()
 				}
 				if got := short(e); got != c.want {
@@ -397,11 +404,33 @@ func TestCaptureInFlight(t *testing.T) {
 	first, second := &capture{cfg: cfg}, &capture{cfg: cfg}
 	feed(first, scans.plan, 100, view)
 	feed(second, scans.plan, 100, view)
-	if first.move().entry("ExecutePlan").Lost != "" {
+	if e, err := first.move().entry(t.Context(), "ExecutePlan"); err != nil || e.Lost != "" {
 		t.Error("the first was not kept")
 	}
-	if e := second.move().entry("ExecutePlan"); !strings.Contains(e.Lost, "no room") || !e.Notable {
+	if e, err := second.move().entry(t.Context(), "ExecutePlan"); err != nil || !strings.Contains(e.Lost, "no room") || !e.Notable {
 		t.Errorf("the second: %s", short(e))
+	}
+}
+
+// One compressed plan is read at a time, and who waits for that gives up when told to.
+func TestCaptureOfCompressedPlans(t *testing.T) {
+	cfg := &captureConfig{entry: 8000, artifacts: 16000, inFlight: 1 << 20}
+	k := &capture{cfg: cfg}
+	feed(k, newScans().plan, 100, packed(t, connect.Plan_CompressedOperation_OP_TYPE_COMMAND, connect.CompressionCodec_COMPRESSION_CODEC_ZSTD, viewCommand(unknownRelation(11, 1<<20), "v", false)))
+	own := k.move()
+	defer own.release()
+	unpacking <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if e, err := own.entry(ctx, "ExecutePlan"); e != nil || !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("while another is read: %v, %v", e, err)
+	}
+	<-unpacking
+	if e, err := own.entry(t.Context(), "ExecutePlan"); err != nil || short(e) != "temporary view `v` | makes v" {
+		t.Errorf("then: %s, %v", short(e), err)
+	}
+	if len(unpacking) != 0 {
+		t.Error("the next has to wait for ever")
 	}
 }
 

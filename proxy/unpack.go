@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"sync"
-
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sconce-dev/sconce/proto/spark/connect"
@@ -13,11 +11,11 @@ import (
 // plans above 10 MB.
 const maxUnpacked = 128 << 20
 
-// unpacking lets one compressed command be read at a time: they are rare, and large.
-var unpacking sync.Mutex
+// unpacking lets one compressed plan be read at a time: they are rare, and large.
+var unpacking = make(chan struct{}, 1)
 
 // unpack reads a Plan.CompressedOperation, as far as it is a command. Only what it
-// does is read; the journal keeps it as it came.
+// does is read; the journal keeps it as it came. The caller has unpacking.
 func unpack(packed []byte) (command []byte, lost *sessions.Entry) {
 	kind := digVarint(packed, 2)
 	if connect.Plan_CompressedOperation_OpType(kind) != connect.Plan_CompressedOperation_OP_TYPE_COMMAND {
@@ -27,8 +25,6 @@ func unpack(packed []byte) (command []byte, lost *sessions.Entry) {
 	if connect.CompressionCodec(digVarint(packed, 3)) != connect.CompressionCodec_COMPRESSION_CODEC_ZSTD {
 		return nil, unknown
 	}
-	unpacking.Lock()
-	defer unpacking.Unlock()
 	reader, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked))
 	if err != nil {
 		return nil, unknown
