@@ -14,6 +14,11 @@ import (
 // (spark.connect.execute.manager.detachedTimeout).
 const detachedFor = 5 * time.Minute
 
+// mostOperations is how many operations are known of a session, and how many that are over
+// are told at a time: more than any client has, and little for the registry. What is left
+// out keeps its session awake for five minutes more at worst.
+const mostOperations = 256
+
 // operations are those of a session that clients may come back for, as far as
 // this replica saw them. Its zero value is empty.
 type operations struct {
@@ -22,8 +27,20 @@ type operations struct {
 	news  news
 }
 
-// news is what the registry is to be told of operations that are over.
+// news is what the registry is to be told of operations that are over, the newest
+// mostOperations of each.
 type news struct{ over, released []string }
+
+func (n *news) add(over, released []string) {
+	n.over, n.released = newest(n.over, over), newest(n.released, released)
+}
+
+func newest(list, more []string) []string {
+	if list = append(list, more...); len(list) > mostOperations {
+		list = slices.Delete(list, 0, len(list)-mostOperations)
+	}
+	return list
+}
 
 type operation struct {
 	detached time.Time // when its last stream ended
@@ -35,6 +52,9 @@ func (o *operations) detach(id string, now time.Time) {
 	defer o.mu.Unlock()
 	op := o.known[id]
 	if op == nil {
+		if len(o.known) == mostOperations {
+			return
+		}
 		if o.known == nil {
 			o.known = map[string]*operation{}
 		}
@@ -49,7 +69,7 @@ func (o *operations) end(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.known[id] == nil {
-		o.news.over = append(o.news.over, id)
+		o.news.add([]string{id}, nil)
 		return
 	}
 	o.remove(id)
@@ -60,7 +80,7 @@ func (o *operations) release(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.known, id)
-	o.news.released = append(o.news.released, id)
+	o.news.add(nil, []string{id})
 }
 
 // elsewhere forgets operations that were released by way of other replicas.
@@ -83,7 +103,7 @@ func (o *operations) done(id string) {
 
 func (o *operations) remove(id string) {
 	if o.known[id].told {
-		o.news.over = append(o.news.over, id)
+		o.news.add([]string{id}, nil)
 	}
 	delete(o.known, id)
 }
@@ -98,8 +118,9 @@ func (o *operations) count() int {
 func (o *operations) untold(n news) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.news.over = append(o.news.over, n.over...)
-	o.news.released = append(o.news.released, n.released...)
+	later := o.news
+	o.news = n
+	o.news.add(later.over, later.released)
 }
 
 // quiet says that there is no news.

@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -55,6 +56,45 @@ func TestFailedElsewhereIsNotReleased(t *testing.T) {
 		a.lookup(t, s.ID).OperationDetached("op", time.Now())
 		time.Sleep(2 * idleAfter)
 		l.state(s.ID, sessions.Active)
+	})
+}
+
+// Floods of operations cost the registry little, also after it was away for long, and keep
+// nobody's session from being told of.
+func TestManyOperations(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		s, other := l.pending("c"), l.pending("c")
+		route, beside := a.lookup(t, s.ID), a.lookup(t, other.ID)
+		l.memory.Fail(sessions.ErrUnavailable)
+		for i := range 20_000 {
+			op := strconv.Itoa(i)
+			route.OperationDetached(op, time.Now())
+			route.OperationOver("over " + op)
+			route.OperationReleased("released " + op)
+			if i%1000 == 0 {
+				time.Sleep(time.Second)
+			}
+		}
+		told := make(chan int, 1000)
+		l.memory.OnTouch(func(uses []sessions.Use) {
+			for _, u := range uses {
+				if u.ID == s.ID {
+					told <- len(u.Running) + len(u.Over) + len(u.Released)
+				}
+			}
+		})
+		l.memory.Fail(nil)
+		beside.Use()
+		time.Sleep(10 * time.Second)
+		if n := <-told; n < 700 || n > 1000 {
+			t.Errorf("the registry was told of %d operations at once", n)
+		}
+		for i := range 20_000 {
+			route.OperationReleased(strconv.Itoa(i))
+		}
+		time.Sleep(5*time.Minute + 2*idleAfter) // what was left out counts for so long
+		l.state(s.ID, sessions.Idle)
 	})
 }
 

@@ -19,7 +19,8 @@ type engines struct {
 	streams map[sessions.ID]map[string]toldStreams
 	over    map[sessions.ID]map[string]time.Time  // released
 	places  map[sessions.EngineKey]sessions.Place // of launches under way
-	most    [2]int                                // engines of an owner, of an organisation; 0 = no limit
+	onTouch func([]sessions.Use)
+	most    [2]int // engines of an owner, of an organisation; 0 = no limit
 }
 
 type lease struct {
@@ -198,12 +199,22 @@ func (m *Memory) unlease(ctx context.Context, name, token string) error {
 	return nil
 }
 
+// OnTouch has f see what Touch is told.
+func (m *Memory) OnTouch(f func([]sessions.Use)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.engines.onTouch = f
+}
+
 // Touch implements sessions.UseStore.
 func (m *Memory) Touch(ctx context.Context, uses []sessions.Use) (map[sessions.ID][]string, error) {
 	if err := m.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
+	if m.engines.onTouch != nil {
+		m.engines.onTouch(uses)
+	}
 	now := m.clock()
 	released := map[sessions.ID][]string{}
 	for _, u := range uses {
