@@ -161,6 +161,13 @@ func (p *Peer) Close() {
 	p.done.Wait()
 }
 
+// Hang has what comes from now on unanswered: SETTINGS and PING are not acknowledged.
+func (p *Peer) Hang() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cfg.ManualAck = true
+}
+
 // Conn is the connection below, for what the methods cannot do.
 func (p *Peer) Conn() net.Conn { return p.conn }
 

@@ -225,6 +225,32 @@ func TestBackendsAreAskedPolitely(t *testing.T) {
 	})
 }
 
+// A backend that answers no more is noticed soon where it spoke within the last minute,
+// and in some minutes where all its streams had been silent for longer.
+func TestHungBackendIsNoticed(t *testing.T) {
+	for silent, most := range map[time.Duration]time.Duration{0: 45 * time.Second, 10 * time.Minute: 6 * time.Minute} {
+		t.Run(silent.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, rigConfig{})
+				l, c, b := r.open(proxytest.PeerConfig{}, proxytest.PeerConfig{})
+				l.answer()
+				b.Send(l.bid, []byte("x"), false)
+				c.Bytes(l.cid, 1)
+				time.Sleep(silent)
+				b.Hang()
+				time.Sleep(most)
+				synctest.Wait()
+				if s := c.Stream(l.cid); !s.Ended && !s.Reset {
+					t.Errorf("after %s of silence it hangs, and %s later its stream is open", silent, most)
+				}
+				if !b.Closed() {
+					t.Error("its connection is open")
+				}
+			})
+		})
+	}
+}
+
 // A connection that says nothing at first is closed in time.
 func TestPrefaceMustCome(t *testing.T) {
 	limits := relay.DefaultLimits()
