@@ -355,6 +355,8 @@ func TestWhatTheRegistrySays(t *testing.T) {
 		{sessions.ErrNotFound, "SESSION_UNKNOWN", "no longer known"},
 		{&sessions.FailedError{Reason: "out of memory"}, "SESSION_FAILED", "(out of memory): close it and create a new one"},
 		{&sessions.ClusterError{Reason: "no answer"}, "SESSION_START_FAILED", "(no answer): run `sconce session describe"},
+		{&sessions.ClusterError{Reason: "no answer", Log: "no licence"}, "SESSION_START_FAILED", "its engine said:\n  no licence"},
+		{&sessions.LaunchError{Reason: "exit status 3", Log: "no\nlicence"}, "SESSION_START_FAILED", "its engine said:\n  no\n  licence"},
 		{sessions.ErrFailed, "SESSION_FAILED", "(no reason is recorded): close it and create a new one"},
 		{fmt.Errorf("%w: %q", sessions.ErrNoCluster, "x"), "SESSION_FAILED", "(its cluster is no longer configured): close it"},
 		{errors.New("surprise"), "INTERNAL", "request id"},
