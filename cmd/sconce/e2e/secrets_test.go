@@ -23,16 +23,19 @@ type secret struct {
 	text []string // any of these tells it
 }
 
-// secrets are all tokens that were issued in this run, the engine's own token and the
+// secrets are all tokens and keys that were issued in this run, the engine's own token and the
 // key that tokens are signed with. A token's header is no secret: all have the same.
 func (w *world) secrets() []secret {
 	list := []secret{{"the engine's pre-shared token", []string{engineSecret}}}
 	issued.Lock()
 	defer issued.Unlock()
 	for _, token := range issued.tokens {
-		parts := strings.Split(token, ".")
+		parts := strings.Split(token, ".")[1:]
+		if len(parts) == 0 { // an API key, whose first part names it in lists
+			parts = []string{token[strings.LastIndexByte(token, '_')+1:]}
+		}
 		var pieces []string
-		for _, p := range parts[1:] {
+		for _, p := range parts {
 			pieces = append(pieces, halves(p)...)
 		}
 		list = append(list, secret{"a token that was issued in this run", pieces})
