@@ -39,7 +39,7 @@ func TestAPIKey(t *testing.T) {
 		t.Errorf("by a token that the key issued: %v", err)
 	}
 	byKey := &session{gate: g, ID: made.ID, Owner: "ada", Token: key.Secret}
-	refusal(t, byKey.query(t), codes.Unauthenticated, "", "")
+	refusal(t, byKey.query(t), codes.Unauthenticated, "TOKEN_INVALID", "")
 	s.close(t)
 	if _, err := g.run(admin.Token, "key", "revoke", key.ID, "--ca", g.ca, "--tls"); err != nil {
 		t.Fatal(err)

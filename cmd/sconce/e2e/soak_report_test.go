@@ -274,6 +274,10 @@ func (s *soak) pythons(t *testing.T) (wait func()) {
 	t.Helper()
 	u := &upgrade{w: s.w, folder: s.dir, sessions: map[string]string{}}
 	var clients sync.WaitGroup
+	t.Cleanup(func() { // where the test ends before its time
+		u.stop(t)
+		clients.Wait()
+	})
 	var sessions []*session
 	for _, c := range []struct {
 		python

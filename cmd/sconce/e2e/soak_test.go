@@ -237,9 +237,9 @@ func (s *soak) each(do func(c *soaker)) {
 func (s *soak) run(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), *soakFor+15*time.Minute)
 	defer cancel()
+	endPythons := s.pythons(t) // before anybody takes the machine's time
 	var clients sync.WaitGroup
 	clients.Go(func() { s.each(func(c *soaker) { c.live(ctx) }) })
-	endPythons := s.pythons(t)
 	for until := time.Now().Add(*soakFor); time.Now().Before(until) && !s.counts.tooWrong(); {
 		time.Sleep(s.between(time.Second, 5*time.Second))
 		kind := &faultKinds[s.rng.IntN(len(faultKinds))]
