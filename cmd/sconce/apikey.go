@@ -80,7 +80,7 @@ func (a *app) keyCreate() *cobra.Command {
 	cmd.Flags().StringVar(&req.Subject, "subject", "", "whom it speaks for (default: you)")
 	cmd.Flags().BoolVar(&req.Admin, "admin", false, "it speaks as an admin of the organisation")
 	cmd.Flags().DurationVar(&lifetime, "lifetime", 0, "how long it is good, at most 8784h (default: 90 days)")
-	c := a.newClient(cmd)
+	c := a.newClient(cmd, callTimeout)
 	var out output
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -112,7 +112,7 @@ func (a *app) keyCreate() *cobra.Command {
 
 // keysCall makes a command that calls the gateway and prints the keys it returns.
 func (a *app) keysCall(cmd *cobra.Command, call func(context.Context, sconcev1.KeyServiceClient, []string) ([]*sconcev1.Key, error)) *cobra.Command {
-	c := a.newClient(cmd)
+	c := a.newClient(cmd, callTimeout)
 	var out output
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

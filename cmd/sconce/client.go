@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -36,7 +37,16 @@ type client struct {
 // defaultEndpoint is where a gateway on this machine listens.
 const defaultEndpoint = "localhost:8085"
 
-func (a *app) newClient(cmd *cobra.Command) *client {
+const (
+	// callTimeout is how long a call may take by itself.
+	callTimeout = time.Minute
+	// engineTimeout is the same of a call that waits for an engine to start. It is how
+	// long the gateway gives that (WakerConfig.Timeout).
+	engineTimeout = 5 * time.Minute
+)
+
+// newClient adds the flags of a client whose calls may take that long.
+func (a *app) newClient(cmd *cobra.Command, timeout time.Duration) *client {
 	c := &client{app: a}
 	f := cmd.Flags()
 	f.StringVar(&c.endpoint, "endpoint", "", "host:port of the gateway (default: $SCONCE_ENDPOINT, the running `sconce dev`, or "+defaultEndpoint+")")
@@ -45,7 +55,7 @@ func (a *app) newClient(cmd *cobra.Command) *client {
 	f.StringVar(&c.cert, "cert", "", "PEM file of a client certificate, where the gateway asks for one (tls.client_auth)")
 	f.StringVar(&c.key, "key", "", "PEM file of its key")
 	f.BoolVar(&c.secure, "tls", false, "speak TLS also to this machine; to any other it is always spoken")
-	f.DurationVar(&c.timeout, "timeout", time.Minute, "how long the call may take")
+	f.DurationVar(&c.timeout, "timeout", timeout, "how long the call may take")
 	// A word in backquotes would be taken for the name of the flag's value.
 	for _, name := range []string{"endpoint", "token-file"} {
 		f.Lookup(name).Usage = strings.ReplaceAll(f.Lookup(name).Usage, "`", "'")
@@ -113,10 +123,14 @@ func (c *client) explain(endpoint string, err error) error {
 	if err == nil || !ok {
 		return err
 	}
-	if len(st.Details()) == 0 { // not from Sconce: the connection
+	switch {
+	case len(st.Details()) > 0:
+		return errors.New(st.Message())
+	case st.Code() == codes.DeadlineExceeded:
+		return fmt.Errorf("no answer from %s within %s: is the gateway running there? Name another with --endpoint, or wait longer with --timeout", endpoint, c.timeout)
+	default: // not from Sconce: the connection
 		return fmt.Errorf("no answer from %s: %s: is the gateway running there? Name another with --endpoint", endpoint, st.Message())
 	}
-	return errors.New(st.Message())
 }
 
 func (c *client) address() (string, error) {

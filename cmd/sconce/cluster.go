@@ -17,7 +17,7 @@ func (a *app) clusterCommand() *cobra.Command {
 
 func (a *app) clusterList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List the clusters that sessions may be created on", Args: noArgs}
-	c := a.newClient(cmd)
+	c := a.newClient(cmd, callTimeout)
 	var out output
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -48,7 +48,7 @@ func (a *app) clusterList() *cobra.Command {
 // clusterCall makes a command that calls the gateway about one cluster and prints it.
 func (a *app) clusterCall(cmd *cobra.Command, call func(context.Context, sconcev1.ClusterServiceClient, string) (*sconcev1.Cluster, error)) *cobra.Command {
 	cmd.Args = oneCluster
-	c := a.newClient(cmd)
+	c := a.newClient(cmd, callTimeout)
 	var out output
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
 )
@@ -18,11 +16,10 @@ func (a *app) sessionCommand() *cobra.Command {
 		a.sessionCreate(), a.sessionList(), a.sessionDescribe(), a.sessionClose())
 }
 
-// sessionCall makes a command that calls the gateway about one session and
+// sessionCall makes a command that calls the gateway about one session, by c, and
 // prints it.
-func (a *app) sessionCall(cmd *cobra.Command, call func(context.Context, sconcev1.SessionServiceClient, []string) (*sconcev1.Session, error),
+func (a *app) sessionCall(cmd *cobra.Command, c *client, call func(context.Context, sconcev1.SessionServiceClient, []string) (*sconcev1.Session, error),
 	after func(sessionView) string) *cobra.Command {
-	c := a.newClient(cmd)
 	var out output
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -47,50 +44,11 @@ func (a *app) sessionCall(cmd *cobra.Command, call func(context.Context, sconcev
 	return cmd
 }
 
-func (a *app) sessionCreate() *cobra.Command {
-	var req sconcev1.CreateSessionRequest
-	cmd := &cobra.Command{
-		Use: "create", Short: "Create a session on a cluster", Args: noArgs,
-		Example: "  sconce session create --name lake --cluster spark --catalog lake --database shop\n" +
-			"  sconce session create --conf spark.sql.shuffle.partitions=8 --idle-timeout 2h --label team=physics",
-	}
-	cmd.Flags().StringVar(&req.Name, "name", "", "a name of your own (default: the session's id)")
-	cmd.Flags().StringVar(&req.Cluster, "cluster", "", "name of the cluster (default: the only one there is)")
-	fill := createFlags(cmd, &req)
-	cmd.Flags().StringVar(&req.RequestId, "request-id", "", "an id of your own for this request: repeated within a day it returns the same session")
-	return a.sessionCall(cmd, func(ctx context.Context, svc sconcev1.SessionServiceClient, _ []string) (*sconcev1.Session, error) {
-		fill()
-		resp, err := svc.CreateSession(ctx, &req)
-		return resp.GetSession(), err
-	}, func(s sessionView) string { return fmt.Sprintf("\nNow get a token: sconce token issue %s\n", s.ID) })
-}
-
-// createFlags adds what a session may choose; the function that it returns puts
-// into req what was given.
-func createFlags(cmd *cobra.Command, req *sconcev1.CreateSessionRequest) (fill func()) {
-	f := cmd.Flags()
-	var idle, age time.Duration
-	f.StringVar(&req.Catalog, "catalog", "", "the catalog to begin in (default: the engine's)")
-	f.StringVar(&req.Database, "database", "", "the database to begin in (default: the engine's)")
-	f.Var(pairsFlag{&req.Conf}, "conf", "Spark configuration to begin with, `key=value`; may be given several times")
-	f.DurationVar(&idle, "idle-timeout", 0, "how long it may be unused before it goes idle, 0 for never (default: the cluster's)")
-	f.DurationVar(&age, "max-age", 0, "how long after its creation it is closed (default: the cluster's)")
-	f.Var(pairsFlag{&req.Labels}, "label", "a mark of your own, `key=value`; may be given several times")
-	return func() {
-		if f.Changed("idle-timeout") {
-			req.IdleTimeout = durationpb.New(idle)
-		}
-		if f.Changed("max-age") {
-			req.MaxAge = durationpb.New(age)
-		}
-	}
-}
-
 func (a *app) sessionDescribe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "describe SESSION", Short: "Show one session, named by its id or its name", Args: oneSession,
 	}
-	return a.sessionCall(cmd, func(ctx context.Context, svc sconcev1.SessionServiceClient, args []string) (*sconcev1.Session, error) {
+	return a.sessionCall(cmd, a.newClient(cmd, callTimeout), func(ctx context.Context, svc sconcev1.SessionServiceClient, args []string) (*sconcev1.Session, error) {
 		id, err := findSession(ctx, svc, args[0])
 		if err != nil {
 			return nil, err
@@ -105,7 +63,7 @@ func (a *app) sessionClose() *cobra.Command {
 		Use: "close SESSION", Short: "End a session for ever, named by its id or its name", Args: oneSession,
 		Long: "End a session for ever: its streams end, its tokens are worth nothing.",
 	}
-	return a.sessionCall(cmd, func(ctx context.Context, svc sconcev1.SessionServiceClient, args []string) (*sconcev1.Session, error) {
+	return a.sessionCall(cmd, a.newClient(cmd, callTimeout), func(ctx context.Context, svc sconcev1.SessionServiceClient, args []string) (*sconcev1.Session, error) {
 		id, err := findSession(ctx, svc, args[0])
 		if err != nil {
 			return nil, err
@@ -121,7 +79,7 @@ func (a *app) sessionList() *cobra.Command {
 	cmd.Flags().BoolVar(&req.Closed, "closed", false, "closed sessions too")
 	cmd.Flags().Var(pairsFlag{&req.Labels}, "label", "only sessions with this label, `key=value`; may be given several times")
 	cmd.Flags().BoolVar(&req.Organisation, "organisation", false, "all sessions of the organisation, for its admins")
-	c := a.newClient(cmd)
+	c := a.newClient(cmd, callTimeout)
 	var out output
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

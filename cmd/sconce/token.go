@@ -78,7 +78,7 @@ func (a *app) issueCall(cmd *cobra.Command, req *sconcev1.IssueSessionTokenReque
 	var out output
 	cmd.Flags().Var(&lifetime, "lifetime", "how long it is good, such as 10m, 8h or 7d (default: as the gateway is configured, an hour)")
 	out.flag(cmd)
-	c := a.newClient(cmd)
+	c := a.newClient(cmd, callTimeout)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := out.check(); err != nil {
 			return err

@@ -60,7 +60,7 @@ func tokenTable(w io.Writer, list []knownToken) error {
 // session and prints some of them; none says what there is to say of none.
 func (a *app) tokensCall(cmd *cobra.Command, none string,
 	call func(ctx context.Context, svc sconcev1.SessionServiceClient, session string, args []string) ([]*sconcev1.SessionToken, error)) *cobra.Command {
-	c := a.newClient(cmd)
+	c := a.newClient(cmd, callTimeout)
 	var out output
 	out.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
