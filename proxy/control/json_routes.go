@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -161,15 +162,22 @@ func (r *route) inPath(name string) bool {
 	})
 }
 
+// ofMap is how a query names one key of a map, as grpc-gateway reads it.
+var ofMap = regexp.MustCompile(`^(.*)\[(.*)\]$`)
+
 // takes says whether a query may name a field: one of the message that is not in
-// the path.
+// the path, and one of a map with its key, labels[team].
 func (r *route) takes(name string) bool {
 	if r.query == nil {
 		return false
+	}
+	keyed := ofMap.FindStringSubmatch(name)
+	if keyed != nil {
+		name = keyed[1]
 	}
 	field := r.query.Fields().ByTextName(name)
 	if field == nil {
 		field = r.query.Fields().ByJSONName(name)
 	}
-	return field != nil && !r.inPath(name)
+	return field != nil && field.IsMap() == (keyed != nil) && !r.inPath(name)
 }

@@ -204,6 +204,33 @@ func TestJSONStory(t *testing.T) {
 	}
 }
 
+// A list is narrowed by labels, each named with its key; what names none is refused.
+func TestJSONListsByLabel(t *testing.T) {
+	w := startWeb(t, dresses[0])
+	risk := w.good("POST", "/v1/sessions", `{"labels": {"team": "risk", "org/tier": "1"}}`).text1("session", "id")
+	arts := w.good("POST", "/v1/sessions", `{"labels": {"team": "arts"}}`).text1("session", "id")
+	for query, want := range map[string][]string{
+		"labels[team]=risk":                             {risk},
+		"labels%5Bteam%5D=arts":                         {arts},
+		"labels[team]=risk&labels[org/tier]=1&closed=1": {risk},
+		"labels[team]=risk&labels[org/tier]=2":          nil,
+	} {
+		list := w.good("GET", "/v1/sessions?"+query, "").text
+		for _, id := range []string{risk, arts} {
+			if strings.Contains(list, id) != slices.Contains(want, id) {
+				t.Errorf("%s: listed %s, want %v", query, list, want)
+			}
+		}
+	}
+	for _, query := range []string{
+		"labels=risk", "labels[]=risk", "labels[team]=a&labels[team]=b", "labels[a][b]=c", "labels[a%0Ab]=c", "labels[team=risk", "label[team]=risk", "name[team]=risk",
+	} {
+		if got := w.call("GET", "/v1/sessions?"+query, ""); got.StatusCode != 400 || got.reason() == "" {
+			t.Errorf("%s: %s %s", query, got.Status, got.text)
+		}
+	}
+}
+
 // What callers of gRPC are refused for, callers of JSON are in the same words.
 func TestJSONRefusals(t *testing.T) {
 	w := startWeb(t, dresses[0])
