@@ -133,7 +133,7 @@ var errorRow = regexp.MustCompile("(?m)^\\| `([A-Z_0-9]+)` \\| ([A-Z_]+) ")
 // The page is generated, and package proxy compares it whole; this one finds a
 // refusal that never got into the table's page, and a row whose refusal is gone.
 func TestEveryRefusalIsInTheErrorsPage(t *testing.T) {
-	rows := map[string]bool{}
+	rows, said := map[string]bool{}, map[string]bool{}
 	for _, m := range errorRow.FindAllStringSubmatch(readFile(t, "docs/errors.md"), -1) {
 		rows[m[1]] = true
 	}
@@ -141,10 +141,12 @@ func TestEveryRefusalIsInTheErrorsPage(t *testing.T) {
 		if !rows[r.Reason] {
 			t.Errorf("docs/errors.md has no row for %s", r.Reason)
 		}
-		delete(rows, r.Reason)
+		said[r.Reason] = true
 	}
 	for reason := range rows {
-		t.Errorf("docs/errors.md has a row for %s, which nobody says", reason)
+		if !said[reason] {
+			t.Errorf("docs/errors.md has a row for %s, which nobody says", reason)
+		}
 	}
 }
 

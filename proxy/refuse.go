@@ -70,7 +70,7 @@ func refuseRoute(err error, session string) (r Refusal, ok bool) {
 	var drain *sessions.DrainError
 	switch {
 	case errors.As(err, &limit):
-		return limitReached(limit), true
+		return limitReached(limit, session), true
 	case errors.As(err, &drain):
 		return refuseWakeDraining.With("session", session, "cluster", drain.Cluster, "why", drainReason(drain)), true
 	case errors.As(err, &cluster):
@@ -104,12 +104,12 @@ func refuseRoute(err error, session string) (r Refusal, ok bool) {
 }
 
 // limitReached names the limit, in the details too.
-func limitReached(e *sessions.LimitError) Refusal {
+func limitReached(e *sessions.LimitError, session string) Refusal {
 	r := refuseLimit
 	if errors.Is(e, sessions.ErrTooManyTokens) {
 		r = refuseTokens
 	}
-	r = r.With("limit", e.Limit, "max", strconv.Itoa(e.Max))
+	r = r.With("limit", e.Limit, "max", strconv.Itoa(e.Max), "session", session)
 	r.Limit = "limits." + e.Limit
 	return r
 }
@@ -167,10 +167,14 @@ func refuseBody(fault error) (r Refusal, ok bool) {
 }
 
 // RefuseControl finds the row for an error of the control API, for its handlers.
-// It does not tell a session of somebody else from one that never was. ok is
-// false for an error that the table does not know: answer Internal(id) and log
-// the error whole.
-func RefuseControl(err error) (r Refusal, ok bool) {
+// session is the one that the call is about, "" = none, or it has no id yet. It does
+// not tell a session of somebody else from one that never was. ok is false for an
+// error that the table does not know: answer Internal(id) and log the error whole.
+func RefuseControl(err error, session string) (r Refusal, ok bool) {
+	denied := refuseNotYours
+	if session == "" {
+		session, denied = "<session>", refuseNotAllowed
+	}
 	var invalid *sessions.InvalidError
 	var cluster *sessions.ClusterError
 	var failed *sessions.FailedError
@@ -179,7 +183,7 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	var drain *sessions.DrainError
 	switch {
 	case errors.As(err, &limit):
-		return limitReached(limit), true
+		return limitReached(limit, session), true
 	case errors.As(err, &drain):
 		return refuseClusterDraining.With("cluster", drain.Cluster, "why", drainReason(drain)), true
 	case errors.As(err, &setup):
@@ -191,25 +195,25 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 	case errors.As(err, &failed):
 		return refuseSessionFailed.With("session", string(failed.Session), "why", failure(err)), true
 	}
-	failedSomewhere := refuseSessionFailed.With("session", "<session>", "why", failure(err))
+	failedSomewhere := refuseSessionFailed.With("session", session, "why", failure(err))
 	for _, c := range [...]struct {
 		err error
 		row Refusal
 	}{
 		{sessions.ErrNotFound, refuseNotFound},
-		{sessions.ErrDenied, refuseNotAllowed},
-		{sessions.ErrClosed, refuseSessionClosed.With("session", "<session>")},
+		{sessions.ErrDenied, denied},
+		{sessions.ErrClosed, refuseSessionClosed.With("session", session)},
 		{sessions.ErrNameTaken, refuseNameTaken},
 		{sessions.ErrNoCluster, refuseNoCluster},
 		{sessions.ErrFailed, failedSomewhere},
 		{sessions.ErrClusterNotActive, failedSomewhere},
-		{sessions.ErrPending, refuseSessionPending.With("session", "<session>")},
-		{sessions.ErrUnknownToken, refuseTokenUnknown},
+		{sessions.ErrPending, refuseSessionPending.With("session", session)},
+		{sessions.ErrUnknownToken, refuseTokenUnknown.With("session", session)},
 		{sessions.ErrTooManyKeys, refuseKeys},
 		{sessions.ErrUnknownKey, refuseControlToken.With("problem", "no such API key is known")},
 		{sessions.ErrKeyRevoked, refuseControlToken.With("problem", "this API key was revoked")},
 		{sessions.ErrKeyExpired, refuseControlToken.With("problem", "this API key has expired")},
-		{sessions.ErrConflict, refuseConflict},
+		{sessions.ErrConflict, refuseConflict.With("session", session)},
 		{sessions.ErrUnavailable, refuseRegistry},
 		{auth.ErrAmbiguous, refuseTokenAmbiguous},
 		{auth.ErrMissing, refuseControlToken.With("problem", "none was sent")},
@@ -217,8 +221,8 @@ func RefuseControl(err error) (r Refusal, ok bool) {
 		{auth.ErrExpired, refuseControlToken.With("problem", "it expired")},
 		{auth.ErrNotYet, refuseControlToken.With("problem", "it is not valid yet")},
 		{auth.ErrHeader, refuseControlToken.With("problem", "it is not a control token")},
-		{auth.ErrIssuerAway, refuseIssuerAway.With("session", "<session>")},
-		{auth.ErrKeysPending, refuseIssuerAway.With("session", "<session>")},
+		{auth.ErrIssuerAway, refuseIssuerAway.With("session", session)},
+		{auth.ErrKeysPending, refuseIssuerAway.With("session", session)},
 		{context.DeadlineExceeded, refuseTimeout},
 	} {
 		if errors.Is(err, c.err) {

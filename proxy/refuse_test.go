@@ -38,7 +38,7 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 		{sessions.ErrClosed, "SESSION_CLOSED", codes.FailedPrecondition},
 	} {
 		t.Run(fmt.Sprint(tc.err), func(t *testing.T) {
-			r, ok := RefuseControl(tc.err)
+			r, ok := RefuseControl(tc.err, "")
 			if !ok || r.Reason != tc.reason || r.Code != tc.code || (r.RetryAfter > 0) != (tc.code == codes.Unavailable) {
 				t.Errorf("got %v %s %s, retry after %s", ok, r.Reason, r.Code, r.RetryAfter)
 			}
@@ -46,6 +46,33 @@ func TestControlSaysUnavailableOnlyWhereWaitingHelps(t *testing.T) {
 				t.Errorf("%q is not filled in", r.Message)
 			}
 		})
+	}
+}
+
+// What is said of a session names it. Whether there is one is not told to who may not
+// touch it; who may not do what is about no session is sent to somebody who may.
+func TestControlNamesTheSession(t *testing.T) {
+	for err, want := range map[error]string{
+		sessions.ErrClosed:           "session s-1 is closed",
+		sessions.ErrPending:          "`sconce session describe s-1`",
+		sessions.ErrClusterNotActive: "`sconce session close s-1`",
+		sessions.ErrConflict:         "`sconce session describe s-1`",
+		sessions.ErrUnknownToken:     "`sconce token list s-1`",
+		&sessions.LimitError{Limit: sessions.LimitTokensPerSession, Max: 3}: "`sconce token revoke s-1`",
+		sessions.ErrDenied: "no such session, or it is not yours: only its owner or an admin",
+	} {
+		r, ok := RefuseControl(fmt.Errorf("call: %w", err), "s-1")
+		if !ok || !strings.Contains(r.Message, want) || strings.Contains(r.Message, "<session>") {
+			t.Errorf("%v: %q, want %q", err, r.Message, want)
+		}
+	}
+	for err, want := range map[error]string{
+		sessions.ErrClosed: "session <session> is closed",
+		sessions.ErrDenied: "your token does not allow this: ask an administrator",
+	} {
+		if r, ok := RefuseControl(err, ""); !ok || !strings.Contains(r.Message, want) {
+			t.Errorf("%v of no session: %q, want %q", err, r.Message, want)
+		}
 	}
 }
 

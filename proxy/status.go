@@ -210,6 +210,8 @@ var (
 		Message: "no such session, or it is not yours: run `sconce session list`"})
 	refuseNotAllowed = row(Refusal{Code: codes.PermissionDenied, Reason: "NOT_ALLOWED", HTTP: 403,
 		Message: "your token does not allow this: ask an administrator of your organisation, or for clusters your operator"})
+	refuseNotYours = row(Refusal{Code: refuseNotAllowed.Code, Reason: refuseNotAllowed.Reason, HTTP: refuseNotAllowed.HTTP,
+		Message: "no such session, or it is not yours: only its owner or an admin of its organisation may; `sconce session list` shows yours"})
 	refuseNameTaken = row(Refusal{Code: codes.AlreadyExists, Reason: "NAME_TAKEN", HTTP: 409,
 		Message: "one of your sessions has this name already, and a failed one keeps it until it is closed: " +
 			"choose another name, or run `sconce session close` on that session first"})
@@ -224,17 +226,17 @@ var (
 		Message: "cluster {cluster} cannot be used ({why}), so session {session} failed: " + Anew +
 			"; operators, check that the cluster runs{log}"})
 	refuseTokenUnknown = row(Refusal{Code: codes.NotFound, Reason: "TOKEN_UNKNOWN", HTTP: 404,
-		Message: "the session has no such token, and none was revoked: run `sconce token list <session>`"})
+		Message: "the session has no such token, and none was revoked: run `sconce token list {session}`"})
 	refuseLimit = row(Refusal{Code: codes.ResourceExhausted, Reason: "LIMIT_REACHED", HTTP: 429,
 		Message: "the limit {limit} ({max}) is reached: close a session that is not needed with `sconce session close` " +
 			"(for engines an active one; an idle one has none), or ask your operator to raise limits.{limit}"})
 	refuseTokens = row(Refusal{Code: codes.ResourceExhausted, Reason: "TOKENS_EXHAUSTED", HTTP: 429,
-		Message: "the limit {limit} ({max}) of open tokens is reached: use one that there is, end those that nobody needs with `sconce token revoke <session>`, " +
+		Message: "the limit {limit} ({max}) of open tokens is reached: use one that there is, end those that nobody needs with `sconce token revoke {session}`, " +
 			"or ask your operator to raise limits.{limit}"})
 	refuseKeys = row(Refusal{Code: codes.ResourceExhausted, Reason: "KEYS_EXHAUSTED", HTTP: 429,
 		Message: "your organisation has as many open API keys as one may have: run `sconce key list --organisation` and `sconce key revoke` on those that nobody needs"})
 	refuseConflict = row(Refusal{Code: codes.Aborted, Reason: "CONFLICT", HTTP: 409,
-		Message: "the session has changed meanwhile: look with `sconce session describe`, then try again"})
+		Message: "the session has changed meanwhile: look with `sconce session describe {session}`, then try again"})
 	refuseArgument = row(Refusal{Code: codes.InvalidArgument, Reason: "ARGUMENT_INVALID", HTTP: 400,
 		Message: "{field}: {problem}: correct it and try again"})
 	refuseControlToken = row(Refusal{Code: codes.Unauthenticated, Reason: "CONTROL_TOKEN_INVALID", HTTP: 401,
@@ -271,7 +273,7 @@ func Refusals() []Refusal {
 		refuseMessageSize, refuseFraming, refuseCompressed,
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
-		refuseNotFound, refuseNotAllowed, refuseNameTaken, refuseNoCluster, refuseClusterDraining, refuseSetupNew, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
+		refuseNotFound, refuseNotAllowed, refuseNotYours, refuseNameTaken, refuseNoCluster, refuseClusterDraining, refuseSetupNew, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
 		refuseArgument, refuseControlToken, refuseTimeout,
 		refusePath, refusePathVerb, refuseNotJSON, refuseJSON, refuseBodySize, refuseBodySlow,
 	}

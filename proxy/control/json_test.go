@@ -252,14 +252,15 @@ func TestJSONRefusals(t *testing.T) {
 		{"a session token", "GET", "/v1/sessions", "", []string{"Authorization", "Bearer " + w.sessionToken(t)}, 401, "CONTROL_TOKEN_INVALID", "not a control token"},
 		{"metadata of gRPC", "GET", "/v1/sessions", "", []string{"Authorization", "", "Grpc-Metadata-Authorization", "Bearer " + w.token}, 401, "CONTROL_TOKEN_INVALID", "none was sent"},
 		{"a token in the query", "GET", "/v1/sessions?access_token=" + w.token, "", []string{"Authorization", ""}, 400, "JSON_INVALID", "access_token"},
-		{"a colleague's session", "GET", "/v1/sessions/" + id, "", []string{"Authorization", bob}, 403, "NOT_ALLOWED", ""},
-		{"no such session", "GET", "/v1/sessions/" + none, "", nil, 403, "NOT_ALLOWED", ""},
+		{"a colleague's session", "GET", "/v1/sessions/" + id, "", []string{"Authorization", bob}, 403, "NOT_ALLOWED", "no such session, or it is not yours"},
+		{"no such session", "GET", "/v1/sessions/" + none, "", nil, 403, "NOT_ALLOWED", "no such session, or it is not yours"},
 		{"no session id", "GET", "/v1/sessions/notebook", "", nil, 400, "ARGUMENT_INVALID", "session_id"},
 		{"a name with a slash", "POST", "/v1/sessions", `{"name": "a/b"}`, nil, 400, "ARGUMENT_INVALID", "name"},
 		{"a name that is taken", "POST", "/v1/sessions", `{"name": "a"}`, nil, 409, "NAME_TAKEN", ""},
+		{"what is for admins", "GET", "/v1/sessions?organisation=true", "", nil, 403, "NOT_ALLOWED", "ask an administrator"},
 		{"no such cluster", "POST", "/v1/sessions", `{"cluster": "none"}`, nil, 400, "CLUSTER_UNKNOWN", ""},
-		{"a closed session", "POST", "/v1/sessions/" + closed + "/tokens", "{}", nil, 400, "SESSION_CLOSED", "never reopens"},
-		{"an unknown token", "POST", "/v1/sessions/" + id + "/tokens:revoke", `{"tokenIds": ["x"]}`, nil, 404, "TOKEN_UNKNOWN", ""},
+		{"a closed session", "POST", "/v1/sessions/" + closed + "/tokens", "{}", nil, 400, "SESSION_CLOSED", "session " + closed + " is closed, and a closed session never reopens"},
+		{"an unknown token", "POST", "/v1/sessions/" + id + "/tokens:revoke", `{"tokenIds": ["x"]}`, nil, 404, "TOKEN_UNKNOWN", "`sconce token list " + id + "`"},
 	} {
 		got := w.call(c.verb, c.path, c.body, c.more...)
 		if got.StatusCode != c.status || got.reason() != c.reason || !strings.Contains(got.text1("message"), c.words) {

@@ -115,17 +115,16 @@ func (s *Service) CreateSession(ctx context.Context, r *sconcev1.CreateSessionRe
 			return nil, err
 		}
 		made, err := s.Sessions.Create(ctx, a, wanted)
-		return &sconcev1.CreateSessionResponse{Session: message(made)}, err
+		if err != nil {
+			return nil, &sessionError{made.ID, err}
+		}
+		return &sconcev1.CreateSessionResponse{Session: message(made)}, nil
 	})
 }
 
 // DescribeSession implements sconce.v1.
 func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessionRequest) (*sconcev1.DescribeSessionResponse, error) {
-	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.DescribeSessionResponse, error) {
-		id, err := sessionID(r.GetSessionId())
-		if err != nil {
-			return nil, err
-		}
+	return answerAbout(ctx, s, r.GetSessionId(), func(a sessions.Actor, id sessions.ID) (*sconcev1.DescribeSessionResponse, error) {
 		found, err := s.Sessions.Describe(ctx, a, id)
 		seen := message(found)
 		if s.UI != nil {
@@ -166,11 +165,7 @@ func (s *Service) ListSessions(ctx context.Context, r *sconcev1.ListSessionsRequ
 
 // CloseSession implements sconce.v1.
 func (s *Service) CloseSession(ctx context.Context, r *sconcev1.CloseSessionRequest) (*sconcev1.CloseSessionResponse, error) {
-	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.CloseSessionResponse, error) {
-		id, err := sessionID(r.GetSessionId())
-		if err != nil {
-			return nil, err
-		}
+	return answerAbout(ctx, s, r.GetSessionId(), func(a sessions.Actor, id sessions.ID) (*sconcev1.CloseSessionResponse, error) {
 		closed, err := s.Sessions.Close(ctx, a, id)
 		return &sconcev1.CloseSessionResponse{Session: message(closed)}, err
 	})
@@ -178,11 +173,7 @@ func (s *Service) CloseSession(ctx context.Context, r *sconcev1.CloseSessionRequ
 
 // IssueSessionToken implements sconce.v1.
 func (s *Service) IssueSessionToken(ctx context.Context, r *sconcev1.IssueSessionTokenRequest) (*sconcev1.IssueSessionTokenResponse, error) {
-	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.IssueSessionTokenResponse, error) {
-		id, err := sessionID(r.GetSessionId())
-		if err != nil {
-			return nil, err
-		}
+	return answerAbout(ctx, s, r.GetSessionId(), func(a sessions.Actor, id sessions.ID) (*sconcev1.IssueSessionTokenResponse, error) {
 		life, err := spanOrZero("lifetime", r.GetLifetime())
 		if err != nil {
 			return nil, err
@@ -197,11 +188,7 @@ func (s *Service) IssueSessionToken(ctx context.Context, r *sconcev1.IssueSessio
 
 // ListSessionTokens implements sconce.v1.
 func (s *Service) ListSessionTokens(ctx context.Context, r *sconcev1.ListSessionTokensRequest) (*sconcev1.ListSessionTokensResponse, error) {
-	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.ListSessionTokensResponse, error) {
-		id, err := sessionID(r.GetSessionId())
-		if err != nil {
-			return nil, err
-		}
+	return answerAbout(ctx, s, r.GetSessionId(), func(a sessions.Actor, id sessions.ID) (*sconcev1.ListSessionTokensResponse, error) {
 		list, err := s.Sessions.ListTokens(ctx, a, id)
 		return &sconcev1.ListSessionTokensResponse{Tokens: tokenMessages(list)}, err
 	})
@@ -209,11 +196,7 @@ func (s *Service) ListSessionTokens(ctx context.Context, r *sconcev1.ListSession
 
 // RevokeSessionTokens implements sconce.v1.
 func (s *Service) RevokeSessionTokens(ctx context.Context, r *sconcev1.RevokeSessionTokensRequest) (*sconcev1.RevokeSessionTokensResponse, error) {
-	return answer(ctx, s, func(a sessions.Actor) (*sconcev1.RevokeSessionTokensResponse, error) {
-		id, err := sessionID(r.GetSessionId())
-		if err != nil {
-			return nil, err
-		}
+	return answerAbout(ctx, s, r.GetSessionId(), func(a sessions.Actor, id sessions.ID) (*sconcev1.RevokeSessionTokensResponse, error) {
 		ended, err := s.Sessions.RevokeTokens(ctx, a, id, r.GetTokenIds(), r.GetAll())
 		return &sconcev1.RevokeSessionTokensResponse{Tokens: tokenMessages(ended)}, err
 	})
@@ -240,6 +223,29 @@ func answer[R any](ctx context.Context, s *Service, do func(sessions.Actor) (*R,
 	return resp, nil
 }
 
+// answerAbout is answer for a call about the session of that id.
+func answerAbout[R any](ctx context.Context, s *Service, session string, do func(sessions.Actor, sessions.ID) (*R, error)) (*R, error) {
+	return answer(ctx, s, func(a sessions.Actor) (*R, error) {
+		id, err := sessionID(session)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := do(a, id)
+		if err != nil {
+			return nil, &sessionError{id, err}
+		}
+		return resp, nil
+	})
+}
+
+// sessionError is an error about a session, which the answer names.
+type sessionError struct {
+	session sessions.ID // "" = it has none yet
+	error
+}
+
+func (e *sessionError) Unwrap() error { return e.error }
+
 // source is the address of who calls, as the port saw it.
 func source(md metadata.MD) string {
 	if peer := md.Get(proxy.PeerHeader); len(peer) == 1 {
@@ -251,7 +257,11 @@ func source(md metadata.MD) string {
 // refuse turns an error into the status that its row of the table says. What the
 // table does not know is logged here, once, and not told.
 func (s *Service) refuse(err error, requestID string) error {
-	r, ok := proxy.RefuseControl(err)
+	session := ""
+	if about := (*sessionError)(nil); errors.As(err, &about) {
+		session = string(about.session)
+	}
+	r, ok := proxy.RefuseControl(err, session)
 	if !ok {
 		s.Logger.Error("control call failed", zap.String("request_id", requestID), zap.Error(err))
 		r = proxy.Internal(requestID)
