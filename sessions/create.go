@@ -257,3 +257,12 @@ func probeReason(err error, limit time.Duration) string {
 	}
 	return fmt.Sprintf("the cluster did not answer within %s", limit)
 }
+
+// awayReason is probeReason for who wanted a session: one of a cluster that does not
+// answer names the state in which its operators see it.
+func awayReason(err error, limit time.Duration) string {
+	if errors.Is(err, ErrRefused) {
+		return probeReason(err, limit)
+	}
+	return "it is " + string(ClusterUnreachable) + ": " + probeReason(err, limit)
+}

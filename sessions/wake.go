@@ -329,7 +329,7 @@ func (w *Waker) keep(ctx context.Context, renew func(context.Context) (bool, err
 func (w *Waker) activate(ctx context.Context, p *progress, c *Cluster) error {
 	p.stage(ctx, "waiting for the cluster")
 	if err := probeUntil(ctx, w.Engine, c, w.ProbeTimeout); err != nil {
-		return &ClusterError{Cluster: c.Name, Session: p.session.ID, Reason: probeReason(err, w.ProbeTimeout)}
+		return &ClusterError{Cluster: c.Name, Session: p.session.ID, Reason: awayReason(err, w.ProbeTimeout)}
 	}
 	if err := w.trySetup(ctx, p, c); err != nil {
 		return err

@@ -371,7 +371,7 @@ func TestClusterThatDoesNotAnswer(t *testing.T) {
 		if reason != c.reason || retry {
 			t.Errorf("%s: %s, try again: %v", c.name, reason, retry)
 		}
-		for _, part := range []string{left.GetReason(), "did not answer within", "close it and create a new one", "`sconce session close " + left.GetId() + "`"} {
+		for _, part := range []string{left.GetReason(), "(it is unreachable: the cluster did not answer within", "close it and create a new one", "`sconce session close " + left.GetId() + "`"} {
 			if !strings.Contains(c.err.Error(), part) {
 				t.Errorf("%s: %q is not in %v", c.name, part, c.err)
 			}
