@@ -47,9 +47,10 @@ const (
 // reason that programs may rely on (docs/errors.md lists them); the message is
 // for people and ends with what to do.
 type SessionServiceClient interface {
-	// CreateSession records a session, waits until its cluster answers (30 seconds
-	// by default), checks there that catalog, database and conf will do, and
-	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
+	// CreateSession records a session, waits until its cluster answers (up to 30
+	// seconds by default where that is an address, up to 5 minutes where an engine is
+	// started), checks there that catalog, database and conf will do, and returns it
+	// active. It goes on when the caller leaves or its deadline passes. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
 	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, SETUP_REFUSED, and CLUSTER_NOT_ACTIVE, after
 	// which the session is left in state FAILED, with the reason; the name is free
 	// again once it is closed. With SETUP_REFUSED, and where LIMIT_REACHED names a limit
@@ -174,9 +175,10 @@ func (c *sessionServiceClient) RevokeSessionTokens(ctx context.Context, in *Revo
 // reason that programs may rely on (docs/errors.md lists them); the message is
 // for people and ends with what to do.
 type SessionServiceServer interface {
-	// CreateSession records a session, waits until its cluster answers (30 seconds
-	// by default), checks there that catalog, database and conf will do, and
-	// returns it active. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
+	// CreateSession records a session, waits until its cluster answers (up to 30
+	// seconds by default where that is an address, up to 5 minutes where an engine is
+	// started), checks there that catalog, database and conf will do, and returns it
+	// active. It goes on when the caller leaves or its deadline passes. Reasons of its own: NAME_TAKEN, LIMIT_REACHED,
 	// CLUSTER_UNKNOWN, CLUSTER_DRAINING, SETUP_REFUSED, and CLUSTER_NOT_ACTIVE, after
 	// which the session is left in state FAILED, with the reason; the name is free
 	// again once it is closed. With SETUP_REFUSED, and where LIMIT_REACHED names a limit
