@@ -44,6 +44,7 @@ type sessionView struct {
 	StageTime     *time.Time        `json:"stage_time,omitempty"`
 	WakeFailure   string            `json:"wake_failure,omitempty"`
 	Lost          []string          `json:"lost,omitempty"`
+	Wakeable      bool              `json:"wakeable"`
 }
 
 func viewSession(s *sconcev1.Session) sessionView {
@@ -57,7 +58,7 @@ func viewSession(s *sconcev1.Session) sessionView {
 		LastUseTime: optionalTime(s.GetLastUseTime()), IdleTime: optionalTime(s.GetIdleTime()),
 		ExpireTime: optionalTime(s.GetExpireTime()), CloseTime: optionalTime(s.GetCloseTime()),
 		EngineVersion: s.GetEngineVersion(), UIURL: s.GetUiUrl(), OpenStreams: s.GetOpenStreams(), Detached: s.GetDetachedOperations(),
-		Stage: s.GetStage(), StageTime: optionalTime(s.GetStageTime()), WakeFailure: s.GetWakeFailure(), Lost: s.GetLost(),
+		Stage: s.GetStage(), StageTime: optionalTime(s.GetStageTime()), WakeFailure: s.GetWakeFailure(), Lost: s.GetLost(), Wakeable: s.GetWakeable(),
 	}
 }
 
@@ -119,17 +120,15 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	return sheet.Flush()
 }
 
-// whatToDo words what comes next for a session that failed. Whether it can be woken, its
-// cluster decides.
+// whatToDo words what comes next for a session that failed.
 func whatToDo(s sessionView) string {
-	anew := strings.ReplaceAll(proxy.Anew, "{session}", s.ID)
 	switch {
 	case s.State != "failed":
 		return ""
-	case s.Generation == 0: // it was never active
-		return anew
+	case s.Wakeable:
+		return "run the query again, which wakes it"
 	}
-	return "run the query again, which wakes it where its cluster starts engines anew; else " + anew
+	return strings.ReplaceAll(proxy.Anew, "{session}", s.ID)
 }
 
 // never words a span of which zero means never.

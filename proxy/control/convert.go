@@ -20,13 +20,14 @@ var states = map[sessions.State]sconcev1.Session_State{
 	sessions.Failed:  sconcev1.Session_FAILED,
 }
 
-func message(s sessions.Session) *sconcev1.Session {
+func (c *Config) message(s sessions.Session) *sconcev1.Session {
 	var engine sessions.Instance
 	if s.Engine != nil && s.State == sessions.Active {
 		engine = *s.Engine
 	}
 	return &sconcev1.Session{
-		Id: string(s.ID), Name: s.Name, Owner: s.Owner, Organisation: s.Org, Cluster: s.Cluster,
+		Wakeable: c.Wakeable != nil && c.Wakeable(s),
+		Id:       string(s.ID), Name: s.Name, Owner: s.Owner, Organisation: s.Org, Cluster: s.Cluster,
 		State: states[s.State], Reason: s.Reason, Generation: s.Generation,
 		CreateTime: timestamp(s.CreatedAt), ChangeTime: timestamp(s.ChangedAt), CloseTime: timestamp(s.ClosedAt),
 		Catalog: s.Catalog, Database: s.Database, Conf: s.ShownConf(), Labels: s.Labels.Map(),

@@ -70,6 +70,9 @@ type Config struct {
 	Version func(context.Context, sessions.Session) string
 	// UI is where the web pages of a session's engine are; nil = nobody knows.
 	UI func(sessions.Session) string
+	// Wakeable says whether a session's next request makes it active; nil = nobody knows,
+	// and those that failed are to be closed.
+	Wakeable func(sessions.Session) bool
 	// Logger gets the errors that callers are not told; nil = none.
 	Logger *zap.Logger
 }
@@ -118,7 +121,7 @@ func (s *Service) CreateSession(ctx context.Context, r *sconcev1.CreateSessionRe
 		if err != nil {
 			return nil, &sessionError{made.ID, err}
 		}
-		return &sconcev1.CreateSessionResponse{Session: message(made)}, nil
+		return &sconcev1.CreateSessionResponse{Session: s.message(made)}, nil
 	})
 }
 
@@ -126,7 +129,7 @@ func (s *Service) CreateSession(ctx context.Context, r *sconcev1.CreateSessionRe
 func (s *Service) DescribeSession(ctx context.Context, r *sconcev1.DescribeSessionRequest) (*sconcev1.DescribeSessionResponse, error) {
 	return answerAbout(ctx, s, r.GetSessionId(), func(a sessions.Actor, id sessions.ID) (*sconcev1.DescribeSessionResponse, error) {
 		found, err := s.Sessions.Describe(ctx, a, id)
-		seen := message(found)
+		seen := s.message(found)
 		if s.UI != nil {
 			seen.UiUrl = s.UI(found)
 		}
@@ -157,7 +160,7 @@ func (s *Service) ListSessions(ctx context.Context, r *sconcev1.ListSessionsRequ
 		})
 		resp := &sconcev1.ListSessionsResponse{NextPageToken: string(page.Next)}
 		for _, one := range page.Sessions {
-			resp.Sessions = append(resp.Sessions, message(one))
+			resp.Sessions = append(resp.Sessions, s.message(one))
 		}
 		return resp, err
 	})
@@ -167,7 +170,7 @@ func (s *Service) ListSessions(ctx context.Context, r *sconcev1.ListSessionsRequ
 func (s *Service) CloseSession(ctx context.Context, r *sconcev1.CloseSessionRequest) (*sconcev1.CloseSessionResponse, error) {
 	return answerAbout(ctx, s, r.GetSessionId(), func(a sessions.Actor, id sessions.ID) (*sconcev1.CloseSessionResponse, error) {
 		closed, err := s.Sessions.Close(ctx, a, id)
-		return &sconcev1.CloseSessionResponse{Session: message(closed)}, err
+		return &sconcev1.CloseSessionResponse{Session: s.message(closed)}, err
 	})
 }
 

@@ -37,9 +37,8 @@ const (
 	Session_IDLE Session_State = 3
 	// Ended for ever.
 	Session_CLOSED Session_State = 4
-	// The cluster could not be had, or the engine has ended; see reason. Of the latter
-	// the next request wakes it, where the cluster starts engines anew; else close it
-	// and create a new one.
+	// The cluster could not be had, or the engine has ended; see reason, and wakeable
+	// for the way on.
 	Session_FAILED Session_State = 5
 )
 
@@ -155,7 +154,11 @@ type Session struct {
 	// seconds. Only DescribeSession tells.
 	DetachedOperations int64 `protobuf:"varint,28,opt,name=detached_operations,json=detachedOperations,proto3" json:"detached_operations,omitempty"`
 	// When that stage began; not set where stage is empty.
-	StageTime     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=stage_time,json=stageTime,proto3" json:"stage_time,omitempty"`
+	StageTime *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=stage_time,json=stageTime,proto3" json:"stage_time,omitempty"`
+	// Its next request makes it active: it is pending or idle, or its engine has ended
+	// and its cluster starts engines anew. One that failed and is not wakeable is to be
+	// closed, and a new one created.
+	Wakeable      bool `protobuf:"varint,30,opt,name=wakeable,proto3" json:"wakeable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -391,6 +394,13 @@ func (x *Session) GetStageTime() *timestamppb.Timestamp {
 		return x.StageTime
 	}
 	return nil
+}
+
+func (x *Session) GetWakeable() bool {
+	if x != nil {
+		return x.Wakeable
+	}
+	return false
 }
 
 type CreateSessionRequest struct {
@@ -1388,8 +1398,7 @@ var File_sconce_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\n" +
-	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\n" +
-	"\n" +
+	"\x18sconce/v1/sessions.proto\x12\tsconce.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\v\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1427,7 +1436,8 @@ const file_sconce_v1_sessions_proto_rawDesc = "" +
 	"\x04lost\x18\x1b \x03(\tR\x04lost\x12/\n" +
 	"\x13detached_operations\x18\x1c \x01(\x03R\x12detachedOperations\x129\n" +
 	"\n" +
-	"stage_time\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tstageTime\x1a7\n" +
+	"stage_time\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tstageTime\x12\x1a\n" +
+	"\bwakeable\x18\x1e \x01(\bR\bwakeable\x1a7\n" +
 	"\tConfEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
