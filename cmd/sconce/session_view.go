@@ -102,7 +102,11 @@ func sessionSheet(w io.Writer, s sessionView) error {
 	sheet.at("created", &s.CreateTime)
 	sheet.at("changed", &s.ChangeTime)
 	sheet.at("last used", s.LastUseTime)
-	sheet.at("idle since", s.IdleTime)
+	if s.State == "idle" {
+		sheet.at("idle since", s.IdleTime)
+	} else {
+		sheet.at("last idle", s.IdleTime)
+	}
 	sheet.at("closes", s.ExpireTime)
 	sheet.at("closed", s.CloseTime)
 	sheet.row("generation", fmt.Sprint(s.Generation))

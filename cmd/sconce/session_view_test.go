@@ -3,6 +3,9 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
 )
@@ -21,6 +24,21 @@ func TestWhatToDo(t *testing.T) {
 		tc.session.Id = "s-1"
 		if got := sheetRow(t, tc.session, "what to do"); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// A session is idle since then only while it is idle.
+func TestIdleSince(t *testing.T) {
+	at := timestamppb.New(time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC))
+	for state, want := range map[sconcev1.Session_State]string{
+		sconcev1.Session_IDLE: "idle since", sconcev1.Session_ACTIVE: "last idle", sconcev1.Session_CLOSED: "last idle",
+	} {
+		for _, row := range []string{"idle since", "last idle"} {
+			got := sheetRow(t, &sconcev1.Session{State: state, IdleTime: at}, row)
+			if (got != "") != (row == want) {
+				t.Errorf("%s: %s %q", state, row, got)
+			}
 		}
 	}
 }

@@ -25,13 +25,17 @@ func (c *Config) message(s sessions.Session) *sconcev1.Session {
 	if s.Engine != nil && s.State == sessions.Active {
 		engine = *s.Engine
 	}
+	expires := s.ExpiresAt()
+	if s.State == sessions.Closed {
+		expires = time.Time{}
+	}
 	return &sconcev1.Session{
 		Wakeable: c.Wakeable != nil && c.Wakeable(s),
 		Id:       string(s.ID), Name: s.Name, Owner: s.Owner, Organisation: s.Org, Cluster: s.Cluster,
 		State: states[s.State], Reason: s.Reason, Generation: s.Generation,
 		CreateTime: timestamp(s.CreatedAt), ChangeTime: timestamp(s.ChangedAt), CloseTime: timestamp(s.ClosedAt),
 		Catalog: s.Catalog, Database: s.Database, Conf: s.ShownConf(), Labels: s.Labels.Map(),
-		IdleTimeout: durationpb.New(s.IdleTimeout), MaxAge: durationpb.New(s.MaxAge), ExpireTime: timestamp(s.ExpiresAt()),
+		IdleTimeout: durationpb.New(s.IdleTimeout), MaxAge: durationpb.New(s.MaxAge), ExpireTime: timestamp(expires),
 		Revision: s.Revision, LastUseTime: timestamp(s.UsedAt), IdleTime: timestamp(s.IdleAt),
 		EngineVersion: engine.Version, Stage: s.Stage, StageTime: timestamp(s.StageAt), WakeFailure: s.WakeFailure,
 	}

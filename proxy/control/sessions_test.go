@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	sconcev1 "github.com/sconce-dev/sconce/proto/sconce/v1"
 	"github.com/sconce-dev/sconce/sessions"
 )
@@ -43,4 +45,23 @@ func TestSessionsSayWhetherTheyAreWakeable(t *testing.T) {
 	want("its cluster starts engines anew", true)
 	a.service.Wakeable = nil
 	want("nobody knows", false)
+}
+
+// What is closed will not be closed.
+func TestClosedSessionsDoNotExpire(t *testing.T) {
+	a := startBare(t)
+	ann := a.as(t, "ann", "acme", false)
+	made, err := a.CreateSession(ann, &sconcev1.CreateSessionRequest{MaxAge: durationpb.New(time.Hour)})
+	if err != nil || made.GetSession().GetExpireTime() == nil {
+		t.Fatalf("made %v, %v", made, err)
+	}
+	id := made.GetSession().GetId()
+	closed, err := a.CloseSession(ann, &sconcev1.CloseSessionRequest{SessionId: id})
+	if err != nil || closed.GetSession().GetExpireTime() != nil || closed.GetSession().GetCloseTime() == nil {
+		t.Errorf("closed %v, %v", closed, err)
+	}
+	seen, err := a.DescribeSession(ann, &sconcev1.DescribeSessionRequest{SessionId: id})
+	if err != nil || seen.GetSession().GetExpireTime() != nil || seen.GetSession().GetMaxAge().AsDuration() != time.Hour {
+		t.Errorf("described %v, %v", seen, err)
+	}
 }
