@@ -66,7 +66,7 @@ func keyTable(w io.Writer, list []apiKeyView) error {
 
 func (a *app) keyCreate() *cobra.Command {
 	var req sconcev1.CreateKeyRequest
-	var lifetime time.Duration
+	var lifetime daysFlag
 	cmd := &cobra.Command{
 		Use: "create", Short: "Create an API key, for admins of the organisation", Args: noArgs,
 		Long: "Create an API key, for yourself or for somebody else of your organisation. Only its admins\n" +
@@ -79,7 +79,7 @@ func (a *app) keyCreate() *cobra.Command {
 	cmd.Flags().StringVar(&req.Name, "name", "", "what it is called in lists")
 	cmd.Flags().StringVar(&req.Subject, "subject", "", "whom it speaks for (default: you)")
 	cmd.Flags().BoolVar(&req.Admin, "admin", false, "it speaks as an admin of the organisation")
-	cmd.Flags().DurationVar(&lifetime, "lifetime", 0, "how long it is good, at most 8784h (default: 90 days)")
+	cmd.Flags().Var(&lifetime, "lifetime", "how long it is good, such as 12h or 30d, at most 366d (default: 90 days)")
 	c := a.newClient(cmd, callTimeout)
 	var out output
 	out.flag(cmd)
@@ -88,7 +88,7 @@ func (a *app) keyCreate() *cobra.Command {
 			return err
 		}
 		if lifetime != 0 {
-			req.Lifetime = durationpb.New(lifetime)
+			req.Lifetime = durationpb.New(time.Duration(lifetime))
 		}
 		return c.doKeys(cmd.Context(), func(ctx context.Context, svc sconcev1.KeyServiceClient) error {
 			resp, err := svc.CreateKey(ctx, &req)

@@ -35,19 +35,19 @@ func (a *app) sessionCreate() *cobra.Command {
 // into req what was given.
 func createFlags(cmd *cobra.Command, req *sconcev1.CreateSessionRequest) (fill func()) {
 	f := cmd.Flags()
-	var idle, age time.Duration
+	var idle, age daysFlag
 	f.StringVar(&req.Catalog, "catalog", "", "the catalog to begin in (default: the engine's)")
 	f.StringVar(&req.Database, "database", "", "the database to begin in (default: the engine's)")
 	f.Var(pairsFlag{&req.Conf}, "conf", "Spark configuration to begin with, `key=value`; may be given several times")
-	f.DurationVar(&idle, "idle-timeout", 0, "how long it may be unused before it goes idle, 0 for never (default: the cluster's)")
-	f.DurationVar(&age, "max-age", 0, "how long after its creation it is closed (default: the cluster's)")
+	f.Var(&idle, "idle-timeout", "how long it may be unused before it goes idle, such as 30m, 8h or 2d, 0 for never (default: the cluster's)")
+	f.Var(&age, "max-age", "how long after its creation it is closed, such as 12h or 7d (default: the cluster's)")
 	f.Var(pairsFlag{&req.Labels}, "label", "a mark of your own, `key=value`; may be given several times")
 	return func() {
 		if f.Changed("idle-timeout") {
-			req.IdleTimeout = durationpb.New(idle)
+			req.IdleTimeout = durationpb.New(time.Duration(idle))
 		}
 		if f.Changed("max-age") {
-			req.MaxAge = durationpb.New(age)
+			req.MaxAge = durationpb.New(time.Duration(age))
 		}
 	}
 }

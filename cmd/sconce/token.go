@@ -170,7 +170,7 @@ func (a *app) tokenControl() *cobra.Command {
 	cmd.Flags().StringVar(&f.grant.Subject, "subject", "", "who the token is for")
 	cmd.Flags().StringVar(&f.grant.Org, "org", "", "the organisation they belong to")
 	cmd.Flags().BoolVar(&f.grant.Admin, "admin", false, "they administer that organisation")
-	cmd.Flags().DurationVar(&f.grant.Lifetime, "lifetime", 0, "how long it is good (default: as configured, an hour)")
+	cmd.Flags().Var((*daysFlag)(&f.grant.Lifetime), "lifetime", "how long it is good, such as 10m, 8h or 7d (default: as configured, an hour)")
 	out.flag(cmd)
 	return cmd
 }
