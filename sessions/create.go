@@ -112,7 +112,7 @@ func (m *Manager) record(ctx context.Context, a Actor, r CreateRequest, c *Clust
 	if err != nil {
 		return Session{}, err
 	}
-	if s.Cluster != c.Name || r.Name != "" && s.Name != r.Name {
+	if s.Cluster != c.Name || r.Name != "" && s.Name != r.Name || !r.Options.made(s) {
 		return Session{}, &InvalidError{"request_id", "was used for another session: choose a new one"}
 	}
 	return s, nil

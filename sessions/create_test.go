@@ -116,6 +116,48 @@ func TestCreateAgain(t *testing.T) {
 	})
 }
 
+// The same request again asks for the same session, in all that it chose; what it leaves
+// to the cluster may be otherwise by then.
+func TestCreateAgainWithOtherOptions(t *testing.T) {
+	hour, two := time.Hour, 2*time.Hour
+	request := func(change func(*sessions.CreateRequest)) sessions.CreateRequest {
+		r := sessions.CreateRequest{RequestID: "x", Options: sessions.Options{
+			Catalog: "lake", Database: "shop", Conf: map[string]string{"a": "1", "b": "2"}, IdleTimeout: &hour, MaxAge: hour, Labels: map[string]string{"team": "risk"},
+		}}
+		change(&r)
+		return r
+	}
+	m := newManager(t)
+	first, err := m.Create(t.Context(), ann, request(func(*sessions.CreateRequest) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*sessions.CreateRequest)
+		same   bool
+	}{
+		"nothing":           {func(*sessions.CreateRequest) {}, true},
+		"times not chosen":  {func(r *sessions.CreateRequest) { r.IdleTimeout, r.MaxAge = nil, 0 }, true},
+		"less than kept":    {func(r *sessions.CreateRequest) { r.MaxAge += time.Microsecond }, true},
+		"another catalog":   {func(r *sessions.CreateRequest) { r.Catalog = "sea" }, false},
+		"no catalog":        {func(r *sessions.CreateRequest) { r.Catalog = "" }, false},
+		"another database":  {func(r *sessions.CreateRequest) { r.Database = "yard" }, false},
+		"a value of conf":   {func(r *sessions.CreateRequest) { r.Conf["a"] = "2" }, false},
+		"less conf":         {func(r *sessions.CreateRequest) { delete(r.Conf, "b") }, false},
+		"no conf":           {func(r *sessions.CreateRequest) { r.Conf = nil }, false},
+		"another idle time": {func(r *sessions.CreateRequest) { r.IdleTimeout = &two }, false},
+		"another age":       {func(r *sessions.CreateRequest) { r.MaxAge = two }, false},
+		"another label":     {func(r *sessions.CreateRequest) { r.Labels["stage"] = "test" }, false},
+		"no labels":         {func(r *sessions.CreateRequest) { r.Labels = nil }, false},
+	} {
+		s, err := m.Create(t.Context(), ann, request(c.change))
+		var invalid *sessions.InvalidError
+		if c.same && (err != nil || s.ID != first.ID) || !c.same && (!errors.As(err, &invalid) || invalid.Field != "request_id") {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+}
+
 func TestClosedWhileItWasMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)

@@ -143,6 +143,15 @@ func (o Options) into(s *Session, p *ClusterPolicy) {
 	}
 }
 
+// made says whether s may have been made with these options. Times that were not chosen
+// are not compared: they are the cluster's, which may have others by now. The registry
+// keeps milliseconds.
+func (o Options) made(s Session) bool {
+	same := func(a, b time.Duration) bool { return a.Milliseconds() == b.Milliseconds() }
+	return s.Catalog == o.Catalog && s.Database == o.Database && s.Conf == NewPairs(o.Conf) && s.Labels == NewPairs(o.Labels) &&
+		(o.IdleTimeout == nil || same(s.IdleTimeout, *o.IdleTimeout)) && (o.MaxAge == 0 || same(s.MaxAge, o.MaxAge))
+}
+
 // secretKey is a key of Spark configuration whose value nobody may be shown: what Spark
 // itself redacts (spark.redaction.regex), and what Hadoop's file systems call theirs, such as
 // fs.azure.account.key.<account>, fs.azure.sas.<container>.<account> and

@@ -411,8 +411,8 @@ type CreateSessionRequest struct {
 	// Empty = the only cluster, where just one is configured.
 	Cluster string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// 1 to 64 letters, digits, "-", "_" and "."; a call repeated with it within
-	// 24 hours returns the session that the first one made. Empty = every call
-	// makes a session.
+	// 24 hours returns the session that the first one made, and is refused where it
+	// chooses something else. Empty = every call makes a session.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The catalog and the database to begin in: up to 255 letters, digits, "-" and
 	// "_"; a database may have several such parts, with dots between. They must
