@@ -13,8 +13,8 @@ import (
 // restWithin is how long the message of a request may take that is answered here.
 const restWithin = 10 * time.Second
 
-// rest answers a request that only ends what runs, for a session that is idle:
-// nothing runs, so there is nothing to end, and no engine to ask.
+// rest answers a request that only ends what runs, for a session that is idle, or
+// whose engine has ended: nothing runs, so there is nothing to end, and no engine to ask.
 func (r *Router) rest(s stream, q *request) {
 	c := &resting{router: r, method: q.method, session: q.session}
 	c.follow.Start(q.method.Schema)

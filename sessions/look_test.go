@@ -61,3 +61,75 @@ func TestWhatIsInUseIsNotAsleep(t *testing.T) {
 		want("it is released", true)
 	})
 }
+
+// What has failed with its engine is asleep whatever its clients left, unless it cannot be
+// woken, or is woken just now: then a query waits that somebody may want to end.
+func TestWhatHasFailedIsAsleep(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a, b := l.replica(), l.replica()
+		id, final := l.pending("c").ID, l.pending("final").ID
+		route := a.lookup(t, id)
+		a.lookup(t, final)
+		route.OperationDetached("op", time.Now())
+		l.launcher.kill("engine-1")
+		l.launcher.kill("engine-2")
+		time.Sleep(4 * time.Second)
+		l.state(id, sessions.Failed)
+		s := a.record(t, id)
+		want := func(what string, r *gateway, asleep bool) {
+			t.Helper()
+			if got := r.resolver.Asleep(s); got != asleep {
+				t.Errorf("%s: asleep is %v, want %v", what, got, asleep)
+			}
+		}
+		want("an operation was left", a, true)
+		want("elsewhere", b, true)
+		route.StreamOpened()
+		want("a query is open", a, false)
+		route.StreamEnded()
+		if a.resolver.Asleep(l.get(final)) {
+			t.Error("what is never woken is asleep")
+		}
+
+		woken := make(chan struct{})
+		go func() {
+			defer close(woken)
+			b.lookup(t, id)
+		}()
+		time.Sleep(l.launcher.takes / 2)
+		want("it is being woken here", b, false)
+		s = a.record(t, id)
+		want("it is being woken elsewhere", a, false)
+		<-woken
+		s = a.record(t, id)
+		want("it is awake", a, false)
+	})
+}
+
+// What failed and can be woken is not believed to be so without the registry: what runs on
+// the engine that another replica brought up would be taken for ended.
+func TestWhatCanBeWokenIsReadAnew(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		id := l.pending("c").ID
+		a.lookup(t, id)
+		l.launcher.kill("engine-1")
+		time.Sleep(4 * time.Second)
+		failed := a.record(t, id)
+		l.memory.Silence(true)
+		step(t, l.memory, failed, sessions.Active)
+		if s := a.record(t, id); failed.State != sessions.Failed || s.State != sessions.Active {
+			t.Errorf("it was %s and is %s", failed.State, s.State)
+		}
+	})
+}
+
+// record is the record of a session, as a request finds it.
+func (r *gateway) record(t *testing.T, id sessions.ID) sessions.Session {
+	t.Helper()
+	s, err := r.resolver.Record(t.Context(), id)
+	if err != nil {
+		t.Error(err)
+	}
+	return s
+}

@@ -46,12 +46,13 @@ func (r *Resolver) readShared(ctx context.Context, id ID) (*snapshot, error) {
 }
 
 // settled answers without the registry where that can be done: closed is final,
-// failed is believed as long as active would be, and what was not found a moment
-// ago is not asked for again. Under mu.
+// failed for good is believed as long as active would be, and what was not found a
+// moment ago is not asked for again. What can be woken is read each time: another
+// replica may have done so. Under mu.
 func (r *Resolver) settled(id ID) (*snapshot, error) {
 	if e := r.known[id]; e != nil {
 		s := e.snapshot.Load()
-		if s.session.State == Closed || s.session.State == Failed && r.trusted(e) {
+		if s.session.State == Closed || s.session.State == Failed && ended(s.err) && r.trusted(e) {
 			return s, nil
 		}
 	}
@@ -201,7 +202,8 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 	if carried != nil {
 		e.live.carried.Store(carried)
 	}
-	if s.Revision == old.session.Revision && (carried == nil || old.route != nil) {
+	// What is done to wake a session is no change of its revision.
+	if s.Revision == old.session.Revision && s.Stage == old.session.Stage && (carried == nil || old.route != nil) {
 		r.mu.Unlock()
 		r.protest(s, e)
 		return old

@@ -250,16 +250,28 @@ func (r *Resolver) Record(ctx context.Context, id ID) (Session, error) {
 	return s.session, nil
 }
 
-// Asleep says that a session is idle and that nothing of it runs anywhere. One that became
-// idle while a request was on its way here is about to be woken: see protest.
+// Asleep says that a session is idle, or failed and can be woken, and that nothing of it
+// runs anywhere. s must have been read just now. One that became idle while a request was
+// on its way here is about to be woken: see protest.
 func (r *Resolver) Asleep(s Session) bool {
 	c, err := r.Clusters.Get(s.Cluster)
-	if err != nil || c.Launcher == nil || s.State != Idle {
+	if err != nil || c.Launcher == nil {
 		return false
 	}
 	e := r.table.get(s.ID)
-	return e == nil || !e.live.busy()
+	switch s.State {
+	case Idle:
+		return e == nil || !e.live.busy()
+	case Failed:
+		// Operations that clients might have come back for ended with its engine. While it is
+		// being woken, a query waits for that: who ends something ends it on the new engine.
+		return r.Clusters.Wakeable(s) && s.Stage == "" && !r.waking(s.ID) && (e == nil || !e.live.used())
+	}
+	return false
 }
+
+// waking says that a session is being woken here.
+func (r *Resolver) waking(id ID) bool { return r.Waker != nil && r.Waker.waking(id) }
 
 // awaken has a session woken and waits for it.
 func (r *Resolver) awaken(ctx context.Context, s *snapshot) error {

@@ -189,6 +189,13 @@ func (w *Waker) begin(s Session) (*waking, error) {
 	return k, nil
 }
 
+// waking says that a wake of that session is under way here.
+func (w *Waker) waking(id ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wakes[id] != nil
+}
+
 // end tells the callers how their wake ended.
 func (w *Waker) end(s Session, k *waking, took time.Duration) {
 	outcome := "done"
