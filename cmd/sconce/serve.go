@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/sconce-dev/sconce/configs"
 )
@@ -77,22 +76,6 @@ func (a *app) stopTwice(ctx context.Context, stop context.CancelFunc, cut chan<-
 	}
 	<-a.signals
 	close(cut)
-}
-
-// newLogger makes the logger that a configuration describes; its level is that of at
-// from then on.
-func newLogger(cfg configs.Log, at zap.AtomicLevel, w interface{ Write([]byte) (int, error) }) *zap.Logger {
-	if level, err := zapcore.ParseLevel(cfg.Level); err == nil {
-		at.SetLevel(level)
-	}
-	enc := zap.NewProductionEncoderConfig()
-	enc.EncodeTime = zapcore.RFC3339TimeEncoder
-	encoder := zapcore.NewJSONEncoder(enc)
-	if cfg.Format == "console" {
-		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(enc)
-	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), at))
 }
 
 // listenError says what to do about a port that cannot be had.
