@@ -158,6 +158,9 @@ type Cluster struct {
 	AllowNeverIdle bool `yaml:"allow_never_idle"`
 	// MaxAge is how long a session lives, and the most that one may choose; 0 = for ever.
 	MaxAge time.Duration `yaml:"max_age"`
+	// CloseUnusedAfter is how long after its last use a session is closed that has no
+	// engine, or is on a cluster that is an address; 0 = never.
+	CloseUnusedAfter time.Duration `yaml:"close_unused_after"`
 	// MaxTokenLifetime is the longest life of a token for one of its sessions;
 	// 0 = as auth.max_token_lifetime, and never more than that.
 	MaxTokenLifetime time.Duration `yaml:"max_token_lifetime"`
@@ -177,7 +180,7 @@ func (c *Cluster) setDefaults() { *c = DefaultCluster() }
 
 // DefaultCluster is a cluster before anything is told of it.
 func DefaultCluster() Cluster {
-	return Cluster{IdleTimeout: 45 * time.Minute, MinIdleTimeout: time.Minute, MaxIdleTimeout: 24 * time.Hour}
+	return Cluster{IdleTimeout: 45 * time.Minute, MinIdleTimeout: time.Minute, MaxIdleTimeout: 24 * time.Hour, CloseUnusedAfter: 30 * 24 * time.Hour}
 }
 
 // ClusterTLS is how connections to a cluster are protected.

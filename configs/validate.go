@@ -183,7 +183,7 @@ const minIdle = 2 * time.Second
 // sessionPolicy checks what the sessions of a cluster may choose.
 func (l *loader) sessionPolicy(at string, c Cluster) {
 	for key, d := range map[string]time.Duration{
-		"idle_timeout": c.IdleTimeout, "min_idle_timeout": c.MinIdleTimeout, "max_idle_timeout": c.MaxIdleTimeout, "max_age": c.MaxAge,
+		"idle_timeout": c.IdleTimeout, "min_idle_timeout": c.MinIdleTimeout, "max_idle_timeout": c.MaxIdleTimeout, "max_age": c.MaxAge, "close_unused_after": c.CloseUnusedAfter,
 		"max_token_lifetime": c.MaxTokenLifetime,
 	} {
 		if d < 0 {

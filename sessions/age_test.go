@@ -65,6 +65,77 @@ func TestSessionsAreClosedForTheirAge(t *testing.T) {
 	})
 }
 
+// A session that nobody uses any more is closed some day, and no other.
+func TestUnusedSessionsAreClosed(t *testing.T) {
+	const after = 10 * 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		cs, err := sessions.NewClusters([]sessions.Cluster{
+			{Name: "c", Launcher: newLauncher(), Policy: sessions.ClusterPolicy{CloseUnusedAfter: after}},
+			{Name: "address", Address: "127.0.0.1:1", Policy: sessions.ClusterPolicy{CloseUnusedAfter: after}},
+			{Name: "never", Launcher: newLauncher()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newManagerOn(t, cs)
+		m.Deadlines = m.memory
+		made := func(name, cluster string, age time.Duration) sessions.Session {
+			t.Helper()
+			s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Name: name, Cluster: cluster, Options: sessions.Options{MaxAge: age}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		becomes := func(s sessions.Session, state sessions.State) {
+			t.Helper()
+			if _, err := m.memory.Transition(t.Context(), s.ID, sessions.Transition{From: s.State, Generation: s.Generation, To: state, At: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		idle, failed, awake, used := made("idle", "c", 0), made("failed", "c", 0), made("awake", "c", 0), made("used", "c", 0)
+		young, old := made("young", "c", 5*24*time.Hour), made("old", "c", 100*24*time.Hour)
+		elsewhere, busy, kept := made("elsewhere", "address", 0), made("busy", "address", 0), made("kept", "never", 0)
+		for _, s := range []sessions.Session{idle, used, young, old, kept} {
+			becomes(s, sessions.Idle)
+		}
+		becomes(failed, sessions.Failed)
+		defer m.run(t)()
+		want := func(s sessions.Session, state sessions.State, reason string, expires time.Duration) {
+			t.Helper()
+			now := m.describe(t, s.ID)
+			if now.State != state || reason != "" && now.Reason != reason {
+				t.Errorf("after %s %s is %s (%s), want %s (%s)", time.Since(s.CreatedAt), s.Name, now.State, now.Reason, state, reason)
+			}
+			if at := m.Expires(now); expires == 0 && !at.IsZero() || expires != 0 && at.Sub(s.CreatedAt).Round(time.Minute) != expires {
+				t.Errorf("after %s %s expires %s after its creation, want %s", time.Since(s.CreatedAt), s.Name, at.Sub(s.CreatedAt), expires)
+			}
+		}
+		time.Sleep(9 * 24 * time.Hour)
+		if _, err := m.memory.Touch(t.Context(), []sessions.Use{{ID: used.ID}, {ID: busy.ID}}); err != nil {
+			t.Fatal(err)
+		}
+		want(idle, sessions.Idle, "", after)
+		want(young, sessions.Closed, "its maximum age of 120h0m0s was over", 0)
+		want(used, sessions.Idle, "", 19*24*time.Hour)
+		want(elsewhere, sessions.Active, "", 0)
+		time.Sleep(2 * 24 * time.Hour)
+		const unused = "nobody had used it for 240h0m0s"
+		want(idle, sessions.Closed, unused, 0)
+		want(failed, sessions.Closed, unused, 0)
+		want(old, sessions.Closed, unused, 0)
+		want(elsewhere, sessions.Closed, unused, 0)
+		want(used, sessions.Idle, "", 19*24*time.Hour)
+		want(busy, sessions.Active, "", 0)
+		want(awake, sessions.Active, "", 0)
+		time.Sleep(10 * 24 * time.Hour)
+		want(used, sessions.Closed, unused, 0)
+		want(busy, sessions.Closed, unused, 0)
+		want(awake, sessions.Active, "", 0)
+		want(kept, sessions.Idle, "", 0)
+	})
+}
+
 // A registry that is away for a while puts a close off, and no longer.
 func TestAgeWaitsForTheRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

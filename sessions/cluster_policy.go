@@ -20,6 +20,9 @@ type ClusterPolicy struct {
 	// MaxAge is how long after its creation a session is closed, and the longest
 	// that one may choose. 0 = never, no bound.
 	MaxAge time.Duration
+	// CloseUnusedAfter is how long after its last use a session is closed that has no
+	// engine, or is on a cluster that is an address. 0 = never.
+	CloseUnusedAfter time.Duration
 	// MaxTokenLifetime is the longest life of a token for one of its sessions, where
 	// that is less than the Manager's. 0 = the Manager's.
 	MaxTokenLifetime time.Duration

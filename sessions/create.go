@@ -108,6 +108,9 @@ func (m *Manager) record(ctx context.Context, a Actor, r CreateRequest, c *Clust
 	}
 	n := Session{ID: id, Name: r.Name, Owner: a.Subject, Org: a.Org, Cluster: c.Name, State: Pending, CreatedAt: m.Now()}
 	r.Options.into(&n, &c.Policy)
+	if err := m.schedule(ctx, n); err != nil { // before its record is there: a crash between leaves none that is never closed
+		return Session{}, err
+	}
 	s, err := m.Store.Create(ctx, n, r.RequestID)
 	if err != nil {
 		return Session{}, err

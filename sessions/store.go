@@ -61,7 +61,9 @@ type Directory interface {
 // Deadlines is the registry as whoever closes old sessions needs it. Every method
 // may also return ErrUnavailable.
 type Deadlines interface {
-	// TakeDue returns sessions whose maximum age was over at now, and puts off each
+	// SetDue has a session looked at, at that time, in place of any other.
+	SetDue(ctx context.Context, id ID, at time.Time) error
+	// TakeDue returns sessions that were to be looked at by now, and puts off each
 	// of them until again, so that nobody else is given it before.
 	TakeDue(ctx context.Context, now, again time.Time, limit int) ([]ID, error)
 	// DropDue forgets the deadline of a session.

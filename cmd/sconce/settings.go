@@ -136,7 +136,7 @@ func clusterList(list []configs.Cluster, launchers map[string]launcher) (session
 		}
 		cluster := sessions.Cluster{Name: c.Name, Address: c.Address, Token: token, UIURL: c.UIURL, Policy: sessions.ClusterPolicy{
 			IdleTimeout: c.IdleTimeout, MinIdleTimeout: c.MinIdleTimeout, MaxIdleTimeout: c.MaxIdleTimeout, AllowNeverIdle: c.AllowNeverIdle,
-			MaxAge: c.MaxAge, MaxTokenLifetime: c.MaxTokenLifetime, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
+			MaxAge: c.MaxAge, CloseUnusedAfter: c.CloseUnusedAfter, MaxTokenLifetime: c.MaxTokenLifetime, ConfAllow: c.ConfAllow, ConfDeny: c.ConfDeny, Catalogs: c.Catalogs,
 		}}
 		if l := launchers[c.Name]; l != nil {
 			cluster.Launcher, cluster.Isolation, cluster.NeverRestart = l, sessions.Isolation(c.Isolation), c.Restart == "never"

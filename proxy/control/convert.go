@@ -25,9 +25,9 @@ func (c *Config) message(s sessions.Session) *sconcev1.Session {
 	if s.Engine != nil && s.State == sessions.Active {
 		engine = *s.Engine
 	}
-	expires := s.ExpiresAt()
-	if s.State == sessions.Closed {
-		expires = time.Time{}
+	var expires time.Time
+	if c.Expires != nil {
+		expires = c.Expires(s)
 	}
 	return &sconcev1.Session{
 		Wakeable: c.Wakeable != nil && c.Wakeable(s),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -73,6 +74,8 @@ type Config struct {
 	// Wakeable says whether a session's next request makes it active; nil = nobody knows,
 	// and those that failed are to be closed.
 	Wakeable func(sessions.Session) bool
+	// Expires says when a session is closed by itself, zero = it is not; nil = nobody knows.
+	Expires func(sessions.Session) time.Time
 	// Logger gets the errors that callers are not told; nil = none.
 	Logger *zap.Logger
 }

@@ -97,7 +97,7 @@ func startWith(t *testing.T, verifier func(*api) control.Verifier) *api {
 		Logger: zap.New(core),
 	}))(t)
 	a.service = need(control.New(control.Config{
-		Sessions: manager, Keys: manager, Clusters: manager, Operations: a.memory.Running, Version: manager.EngineVersion, Wakeable: clusters.Wakeable, Verifier: verifier(a), Endpoint: "sconce.test:8085", Streams: func(context.Context, sessions.ID) (int64, error) { return 7, nil },
+		Sessions: manager, Keys: manager, Clusters: manager, Operations: a.memory.Running, Version: manager.EngineVersion, Wakeable: clusters.Wakeable, Expires: manager.Expires, Verifier: verifier(a), Endpoint: "sconce.test:8085", Streams: func(context.Context, sessions.ID) (int64, error) { return 7, nil },
 	}))(t)
 	conn := serve(t, a.service)
 	a.clusters = sconcev1.NewClusterServiceClient(conn)

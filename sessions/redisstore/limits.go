@@ -32,14 +32,7 @@ func (s *Store) settle(ctx context.Context, n sessions.Session, requestID string
 		}
 		return &sessions.LimitError{Limit: sessions.LimitPerOrg, Max: s.maxInOrg}
 	}
-	if err := s.rdb.ZAdd(ctx, s.keys.organisation(n.Org), redis.Z{Member: string(n.ID)}).Err(); err != nil {
-		return unavailable(err)
-	}
-	if n.MaxAge == 0 {
-		return nil
-	}
-	due := redis.Z{Member: string(n.ID), Score: float64(n.ExpiresAt().UnixMilli())}
-	return unavailable(s.rdb.ZAdd(ctx, s.keys.due(), due).Err())
+	return unavailable(s.rdb.ZAdd(ctx, s.keys.organisation(n.Org), redis.Z{Member: string(n.ID)}).Err())
 }
 
 func (s *Store) takePlace(ctx context.Context, n sessions.Session) (bool, error) {
@@ -180,6 +173,11 @@ func (s *Store) leftovers(ctx context.Context, members []string) (left []any, er
 		}
 	}
 	return left, nil
+}
+
+// SetDue implements sessions.Deadlines.
+func (s *Store) SetDue(ctx context.Context, id sessions.ID, at time.Time) error {
+	return unavailable(s.rdb.ZAdd(ctx, s.keys.due(), redis.Z{Member: string(id), Score: float64(at.UnixMilli())}).Err())
 }
 
 // TakeDue implements sessions.Deadlines.

@@ -127,14 +127,14 @@ func raceTo(t *testing.T, owned, inOrg limited, n int, prepare func(owner string
 	}
 }
 
-// A session is due when its age is over, is given to one at a time, and is due no
-// more when it is closed.
+// A session is due at its time, is given to one at a time, and is due no more when it
+// is closed.
 func testDeadlines(t *testing.T, s *suite) {
 	aged := func(age time.Duration) sessions.Session {
-		asked := s.session(t, "ann", "")
-		asked.MaxAge = age
-		made, err := s.Create(t.Context(), asked, "")
-		must(t, err)
+		made := s.create(t, "ann", "")
+		if age != 0 {
+			must(t, s.SetDue(t.Context(), made.ID, s.now.Add(age)))
+		}
 		return made
 	}
 	begin := s.now
@@ -161,5 +161,7 @@ func testDeadlines(t *testing.T, s *suite) {
 	must(t, err)
 	must(t, s.DropDue(t.Context(), older.ID))
 	due(later.Add(time.Hour))
-	_ = young
+	must(t, s.SetDue(t.Context(), young.ID, later.Add(2*time.Hour)))
+	due(later.Add(90 * time.Minute))
+	due(later.Add(2*time.Hour), young.ID)
 }

@@ -135,9 +135,6 @@ func (m *Memory) Create(ctx context.Context, n sessions.Session, requestID strin
 	if err := m.full(n); err != nil {
 		return sessions.Session{}, err
 	}
-	if n.MaxAge > 0 {
-		m.due[n.ID] = n.ExpiresAt()
-	}
 	n.Generation, n.Revision, n.ChangedAt = 0, 1, n.CreatedAt
 	m.records[n.ID], m.requests[request] = n, n.ID
 	return n, nil

@@ -42,6 +42,16 @@ func (m *Memory) full(n sessions.Session) error {
 	return nil
 }
 
+// SetDue implements sessions.Deadlines.
+func (m *Memory) SetDue(ctx context.Context, id sessions.ID, at time.Time) error {
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.due[id] = at
+	return nil
+}
+
 // TakeDue implements sessions.Deadlines.
 func (m *Memory) TakeDue(ctx context.Context, now, again time.Time, limit int) (due []sessions.ID, err error) {
 	if err := m.enter(ctx); err != nil {

@@ -137,8 +137,9 @@ type Session struct {
 	UiUrl string `protobuf:"bytes,21,opt,name=ui_url,json=uiUrl,proto3" json:"ui_url,omitempty"`
 	// Grows by one with each change of the record.
 	Revision uint64 `protobuf:"varint,22,opt,name=revision,proto3" json:"revision,omitempty"`
-	// When it will be closed for its age; not set where max_age is 0, nor once it is
-	// closed.
+	// When it will be closed by itself: for its age, or, of one that is not active, for
+	// want of use, which its next use puts off. Not set where it will not, nor once it
+	// is closed.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Streams that are open on all replicas: those of others as they told some seconds
 	// ago. Only DescribeSession tells.
