@@ -47,6 +47,9 @@ func (r *Router) readRequest(h *relay.Header, peer *relay.Peer) *request {
 	m := readMetadata(h.Fields)
 	q := &request{head: h, grpc: grpcContentType(m.contentType)}
 	if q.service = r.services.find(m.path, q.grpc); q.service != nil {
+		if lacking := q.service.credential(&m); lacking != nil {
+			return q.refuse(*lacking)
+		}
 		q.out = serviceHeader(h, peer)
 		return q
 	}

@@ -351,9 +351,14 @@ func (w waits) String() string {
 	return fmt.Sprintf("%v, p99 %v", at(50), at(99))
 }
 
-// settle waits until there are no more of it than most.
 func (s *siege) settle(what string, most int, count func() int) {
 	s.t.Helper()
+	settle(s.t, what, most, count)
+}
+
+// settle waits until there are no more of it than most.
+func settle(t *testing.T, what string, most int, count func() int) {
+	t.Helper()
 	n := 0
 	for begun := time.Now(); time.Since(begun) < proxytest.Patience; time.Sleep(10 * time.Millisecond) {
 		if n = count(); n <= most {
@@ -362,7 +367,7 @@ func (s *siege) settle(what string, most int, count func() int) {
 	}
 	var held strings.Builder
 	_ = pprof.Lookup("goroutine").WriteTo(&held, 1)
-	s.t.Errorf("%d %s stay, want at most %d\n%s", n, what, most, held.String())
+	t.Errorf("%d %s stay, want at most %d\n%s", n, what, most, held.String())
 }
 
 // The tests that the rows name exist.

@@ -375,36 +375,3 @@ func newSparkID() (sessions.SparkID, error) {
 	id, err := uuid.NewRandom()
 	return sessions.SparkID(id.String()), err
 }
-
-// serviceCall is the relay.Call of a stream to one of Sconce's own services:
-// nothing of it is read.
-type serviceCall struct {
-	router  *Router
-	service *service
-	grpc    bool
-}
-
-// serve forwards a stream to one of Sconce's own services.
-func (r *Router) serve(s stream, q *request) {
-	r.tally.start(q.service.number)
-	s.Forward(q.service.backend, q.out, &serviceCall{router: r, service: q.service, grpc: q.grpc})
-}
-
-// Edit is part of relay.Call.
-func (c *serviceCall) Edit(p []byte, _ bool, e *relay.Edits) relay.Verdict {
-	e.Keep(len(p))
-	return relay.Pass
-}
-
-// Broken is part of relay.Call.
-func (c *serviceCall) Broken(b relay.Break) *relay.Reply {
-	c.router.log.Warn("own service failed", zap.String("service", c.service.name), zap.Error(b.Err))
-	c.router.tally.refuse(refuseOwnAway)
-	if c.grpc {
-		return refuseOwnAway.Reply()
-	}
-	return refuseOwnAway.PlainReply()
-}
-
-// Done is part of relay.Call.
-func (c *serviceCall) Done(st relay.Stats) { c.router.tally.finish(c.service.number, st) }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sconce-dev/sconce/proxy/relay"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -23,7 +24,7 @@ type OwnConfig struct {
 	Ready *Ready
 	// Services are registered on the gRPC server beside grpc.health.v1.
 	Services func(grpc.ServiceRegistrar)
-	// Options are for the gRPC server.
+	// Options are for the gRPC server, stronger than its own.
 	Options []grpc.ServerOption
 	// JSON answers /openapi.json and all that begins with /v1/; nil = there is no
 	// such page. It gets the address of who calls as PeerHeader.
@@ -62,7 +63,7 @@ func NewOwn(cfg OwnConfig) (*Own, error) {
 	}
 	o := &Own{
 		cfg: cfg, grpcIn: NewMemory("own grpc"), httpIn: NewMemory("own http"),
-		grpc: grpc.NewServer(cfg.Options...), health: health.NewServer(),
+		grpc: grpc.NewServer(append([]grpc.ServerOption{grpc.MaxRecvMsgSize(mostRequest)}, cfg.Options...)...), health: health.NewServer(),
 		over: map[net.Conn]chan struct{}{},
 	}
 	healthpb.RegisterHealthServer(o.grpc, o.health)
@@ -79,13 +80,18 @@ func NewOwn(cfg OwnConfig) (*Own, error) {
 	return o, nil
 }
 
-// Services returns the full names of the gRPC services that are served here.
-func (o *Own) Services() []string {
-	var names []string
-	for name := range o.grpc.GetServiceInfo() {
-		names = append(names, name)
+// Services returns what the router is to know of all that is served here: the gRPC
+// services by way of one backend, the pages and the API by JSON by way of the other.
+func (o *Own) Services(rpc, pages *relay.Backend) []Service {
+	list := []Service{{Name: "http", Prefix: "/", Backend: pages, Open: true}}
+	if o.cfg.JSON != nil {
+		list = append(list, Service{Name: "json", Prefix: "/v1/", Backend: pages})
 	}
-	return names
+	for name := range o.grpc.GetServiceInfo() {
+		open := name == healthpb.Health_ServiceDesc.ServiceName
+		list = append(list, Service{Name: name, Prefix: "/" + name + "/", Backend: rpc, GRPC: true, Open: open})
+	}
+	return list
 }
 
 // DialGRPC and DialHTTP connect to the servers; for relay.BackendConfig.Dial.

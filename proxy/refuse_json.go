@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The refusals of the JSON API, for its handler. What they are filled in with
+// The refusals of the JSON API, for its handler; the last two are gRPC's too. What they are filled in with
 // may come from outside.
 
 // RefusePath: there is no such path.

@@ -46,6 +46,8 @@ type RouterConfig struct {
 	Engines func(*sessions.Cluster) (*relay.Backend, error)
 	// Services are Sconce's own; none may be empty in Name or Prefix.
 	Services []Service
+	// Own bounds the calls of those.
+	Own OwnLimits
 	// MaxMessage bounds the declared length of one request message, in bytes; 0
 	// = no bound.
 	MaxMessage uint64
@@ -108,6 +110,7 @@ type Router struct {
 	meters   *meters
 	throttle *throttle
 	holds    holds
+	own      OwnLimits
 	nowhere  *relay.Backend // for streams that no backend will get
 
 	boot     string // tells the request ids of two processes apart
@@ -126,6 +129,7 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 		methods:   make(map[string]*method),
 		stamps:    stampConfig{MaxMessage: cfg.MaxMessage, NewID: newSparkID},
 		unstarted: cfg.Unstarted, uses: cfg.Uses, journal: cfg.Journal,
+		own: cfg.Own,
 		log: cfg.Logger, logAt: cfg.StreamLevel, now: cfg.Now, sweepEvery: cfg.Sweep,
 		boot: strconv.FormatInt(cfg.Now().UnixMilli(), 36),
 	}
@@ -158,6 +162,7 @@ func (c *RouterConfig) defaults() {
 	setZero(&c.UnaryHold, 30*time.Second)
 	setZero(&c.MaxHeld, 10_000)
 	setZero(&c.Sweep, 5*time.Minute)
+	setZero(&c.Own.Within, 10*time.Second)
 	c.UnaryHold = min(c.UnaryHold, c.HoldTimeout)
 	if c.Now == nil {
 		c.Now = time.Now
@@ -183,7 +188,7 @@ func (c *RouterConfig) check() error {
 		return errors.New("Verifier, Resolver, Live and Engines are required")
 	case c.Quotas.negative():
 		return errors.New("a quota is negative")
-	case c.HoldTimeout < 0, c.UnaryHold < 0, c.MaxHeld < 0, c.Sweep < 0:
+	case c.HoldTimeout < 0, c.UnaryHold < 0, c.MaxHeld < 0, c.Sweep < 0, c.Own.Within < 0:
 		return errors.New("a time or a bound is negative")
 	}
 	for _, s := range c.Services {
@@ -203,7 +208,7 @@ func (r *Router) number(methods map[string]*Method, list []Service) (labels []st
 	}
 	for _, s := range list {
 		r.services = append(r.services, &service{
-			name: s.Name, prefix: s.Prefix, backend: s.Backend, grpc: s.GRPC, number: len(labels),
+			name: s.Name, prefix: s.Prefix, backend: s.Backend, grpc: s.GRPC, open: s.Open, number: len(labels),
 		})
 		labels = append(labels, "sconce:"+s.Name)
 	}

@@ -235,7 +235,7 @@ func TestBrokenServiceSpeaksTheDressOfTheRequest(t *testing.T) {
 	defer b.Close()
 	tr := newTestRouter(t, func(c *RouterConfig) { c.Services = []Service{{Name: "own", Prefix: "/", Backend: b, GRPC: true}} })
 	broken := func(kind string) *relay.Reply {
-		s := tr.send(head(":method: POST", ":path: /x.Y/Z", "content-type: "+kind))
+		s := tr.send(head(":method: POST", ":path: /x.Y/Z", "content-type: "+kind, "authorization: Bearer x"))
 		defer s.finish(relay.Stats{})
 		return s.call.Broken(relay.Break{Err: errors.New("stopped")})
 	}

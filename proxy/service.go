@@ -1,13 +1,18 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"strings"
+	"time"
 
+	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/proxy/relay"
+	"go.uber.org/zap"
 )
 
 // Service is something that Sconce serves itself: to the router, one more
-// backend. It checks the caller's credentials on its own.
+// backend. It checks the caller's credentials on its own; the router sees to it that
+// there is one, and that a request is small and comes at once.
 type Service struct {
 	// Name labels it in metrics and logs; bounded, lower case.
 	Name string
@@ -19,6 +24,9 @@ type Service struct {
 	// GRPC: requests with a gRPC content type are for it too. Without, only plain
 	// HTTP ones are: a catch-all for pages does not answer unknown methods.
 	GRPC bool
+	// Open: nobody needs a credential for it. Of the others only gRPC ones are asked
+	// for one here: what is to be said to a call by JSON, its handler says in JSON.
+	Open bool
 }
 
 type service struct {
@@ -26,6 +34,7 @@ type service struct {
 	prefix  string
 	backend *relay.Backend
 	grpc    bool
+	open    bool
 	number  int // in the tally
 }
 
@@ -42,4 +51,119 @@ func (ss services) find(path string, grpc bool) (best *service) {
 		}
 	}
 	return best
+}
+
+const (
+	// mostRequest bounds a request to a gRPC service of Sconce's own, in bytes with its
+	// framing. The largest that is taken has 64 values of Spark configuration of 4 KiB,
+	// with their keys less than 300 KiB.
+	mostRequest = 512 << 10
+	// mostOpenRequest is the same for who shows no credential: the name of a service.
+	mostOpenRequest = 4 << 10
+)
+
+// OwnLimits bound the calls of Sconce's own services, which no quota counts.
+type OwnLimits struct {
+	// Within is how long a request to a gRPC service may take to come whole. 0 = 10 s.
+	// By JSON the handler has bounds of its own.
+	Within time.Duration
+}
+
+// credential says what the caller of a service lacks; nil = nothing that can be seen
+// before the service looks at it.
+func (s *service) credential(m *metadata) *Refusal {
+	if s.open || !s.grpc {
+		return nil
+	}
+	if _, err := auth.Bearer(m.authorization, m.authentication); err != nil {
+		row, _ := RefuseControl(err, "")
+		return &row
+	}
+	return nil
+}
+
+// most is how many bytes a request may have; 0 = the service itself sees to that.
+func (s *service) most() uint64 {
+	switch {
+	case !s.grpc:
+		return 0
+	case s.open:
+		return mostOpenRequest
+	}
+	return mostRequest
+}
+
+// serviceCall is the relay.Call of a stream to one of Sconce's own services: of what
+// it says only the length is read.
+type serviceCall struct {
+	router  *Router
+	service *service
+	stream  stream
+	grpc    bool
+	late    *time.Timer // cuts a request that is not whole; nil = it may take its time
+
+	got    uint64 // bytes of the request so far
+	prefix [relay.PrefixLen]byte
+}
+
+// serve forwards a stream to one of Sconce's own services.
+func (r *Router) serve(s stream, q *request) {
+	r.tally.start(q.service.number)
+	c := &serviceCall{router: r, service: q.service, stream: s, grpc: q.grpc}
+	if c.service.grpc {
+		c.late = time.AfterFunc(r.own.Within, c.expire)
+	}
+	s.Forward(q.service.backend, q.out, c)
+}
+
+// expire ends a call whose request has not come whole.
+func (c *serviceCall) expire() { c.stream.Cut(c.refuse(RefuseBodySlow(c.router.own.Within))) }
+
+func (c *serviceCall) refuse(row Refusal) *relay.Reply {
+	c.router.tally.refuse(row)
+	if c.grpc {
+		return row.Reply()
+	}
+	return row.PlainReply()
+}
+
+// Edit is part of relay.Call.
+func (c *serviceCall) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
+	e.Keep(len(p))
+	if c.tooLong(p) {
+		e.Reply = c.refuse(RefuseBodySize(int(c.service.most()))) //nolint:gosec // a constant
+		return relay.Cut
+	}
+	if end && c.late != nil {
+		c.late.Stop()
+	}
+	return relay.Pass
+}
+
+// tooLong counts p, and says whether the request is longer than it may be, or says that
+// it will be.
+func (c *serviceCall) tooLong(p []byte) bool {
+	most := c.service.most()
+	if c.got < relay.PrefixLen {
+		copy(c.prefix[c.got:], p)
+	}
+	c.got += uint64(len(p))
+	if most == 0 || c.got < relay.PrefixLen {
+		return false
+	}
+	return c.got > most || uint64(binary.BigEndian.Uint32(c.prefix[1:])) > most
+}
+
+// Broken is part of relay.Call.
+func (c *serviceCall) Broken(b relay.Break) *relay.Reply {
+	c.router.log.Warn("own service failed", zap.String("service", c.service.name), zap.Error(b.Err))
+	return c.refuse(refuseOwnAway)
+}
+
+// Done is part of relay.Call.
+func (c *serviceCall) Done(st relay.Stats) {
+	if c.late != nil {
+		c.late.Stop()
+	}
+	c.router.tally.finish(c.service.number, st)
 }

@@ -245,8 +245,8 @@ var (
 		Message: "the deadline of the call passed before the answer was there: try again with a longer one"})
 )
 
-// What the JSON API says before a call is one. What the calls themselves are
-// refused for is what gRPC callers read.
+// What the JSON API says before a call is one, and gRPC of what is too large or slow.
+// What the calls themselves are refused for is what gRPC callers read.
 var (
 	refusePath = row(Refusal{Code: codes.NotFound, Reason: "PATH_UNKNOWN", HTTP: 404,
 		Message: "there is no {path} here: read /openapi.json for what there is"})

@@ -109,11 +109,7 @@ func ownServices(own *proxy.Own, limits relay.Limits, log *zap.Logger) (list []p
 		rpc.Close()
 		return nil, nil, err
 	}
-	for _, name := range own.Services() {
-		list = append(list, proxy.Service{Name: name, Prefix: "/" + name + "/", Backend: rpc, GRPC: true})
-	}
-	list = append(list, proxy.Service{Name: "http", Prefix: "/", Backend: pages}, proxy.Service{Name: "json", Prefix: "/v1/", Backend: pages})
-	return list, func() { rpc.Close(); pages.Close() }, nil
+	return own.Services(rpc, pages), func() { rpc.Close(); pages.Close() }, nil
 }
 
 // auditTrail is where the decisions go besides the log; nowhere, if so configured.

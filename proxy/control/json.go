@@ -12,9 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/proto/sconce/v1/rest"
 	"github.com/sconce-dev/sconce/proxy"
 )
@@ -115,8 +117,8 @@ func (j *JSON) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	j.calls.ServeHTTP(answer, r)
 }
 
-// prepare checks all of a request that does not depend on who sends it, and reads
-// its body.
+// prepare checks all of a request that does not depend on who sends it, and that it
+// has a credential, and reads its body.
 func (j *JSON) prepare(w http.ResponseWriter, r *http.Request) *proxy.Refusal {
 	route, refusal := j.routes.find(r)
 	if refusal != nil {
@@ -127,6 +129,11 @@ func (j *JSON) prepare(w http.ResponseWriter, r *http.Request) *proxy.Refusal {
 	}
 	if refusal := route.checkQuery(r.URL.RawQuery); refusal != nil {
 		return refusal
+	}
+	if _, err := auth.Bearer(r.Header.Values("authorization"), nil); err != nil && r.URL.Path != openAPIPath {
+		w.Header().Set(requestIDHeader, uuid.NewString())
+		row, _ := proxy.RefuseControl(err, "")
+		return &row // before anything is held of the body
 	}
 	body, refusal := readBody(w, r)
 	if refusal != nil {

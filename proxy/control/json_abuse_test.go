@@ -165,6 +165,7 @@ func TestJSONSlowBody(t *testing.T) {
 						t.Fatal(err)
 					}
 					req.Header.Set("Content-Type", "application/json")
+					req.Header.Set("Authorization", "Bearer "+w.token)
 					begun := time.Now()
 					got, took := w.do(req), time.Since(begun)
 					if got.StatusCode != 408 || got.reason() != "BODY_TOO_SLOW" || took < 10*time.Second || took > 11*time.Second {
@@ -177,6 +178,33 @@ func TestJSONSlowBody(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// endless is a body of which nothing may be read.
+type endless struct{ t *testing.T }
+
+func (b endless) Read([]byte) (int, error) {
+	b.t.Error("the body is read")
+	return 0, io.EOF
+}
+
+func (endless) Close() error { return nil }
+
+// Nothing is held for who shows no credential at all.
+func TestJSONReadsNoBodyWithoutACredential(t *testing.T) {
+	j := need(control.NewJSON(startBare(t).service))(t)
+	for name, header := range map[string]http.Header{
+		"none": {}, "another scheme": {"Authorization": {"Basic eDp5"}}, "an empty one": {"Authorization": {"Bearer "}},
+		"another field": {"Authentication": {"Bearer x"}}, "two": {"Authorization": {"Bearer x", "Bearer x"}},
+	} {
+		req := httptest.NewRequest("POST", "/v1/sessions", endless{t})
+		header.Set("Content-Type", "application/json")
+		req.Header = header
+		w := httptest.NewRecorder()
+		if j.ServeHTTP(w, req); w.Code != 401 && name != "two" || w.Code != 400 && name == "two" || w.Header().Get("X-Request-Id") == "" {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
 	}
 }
 
@@ -222,8 +250,8 @@ func TestJSONSmuggling(t *testing.T) {
 		"chunks twice":          {"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", "501"},
 		"a space in a name":     {"Content-Length : 2\r\n\r\n{}", "400"},
 		"a negative length":     {"Content-Length: -1\r\n\r\n{}", "400"},
-		"a chunk without size":  {"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", "400"},
-		"a bare line feed":      {"Transfer-Encoding: chunked\r\n\r\n2;\n{}\r\n0\r\n\r\n", "400"},
+		"a chunk without size":  {"Authorization: Bearer x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", "400"},
+		"a bare line feed":      {"Authorization: Bearer x\r\nTransfer-Encoding: chunked\r\n\r\n2;\n{}\r\n0\r\n\r\n", "400"},
 		"a folded header":       {"Authorization: Bearer\r\n x\r\nContent-Length: 0\r\n\r\n", "401"},
 		"a body longer than it": {"Content-Length: 2\r\n\r\n{}GET /v1/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "401 404"},
 	} {
@@ -284,7 +312,7 @@ func FuzzJSON(f *testing.F) {
 			return
 		}
 		at.RawQuery = query
-		req := &http.Request{Method: verb, URL: at, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body))}
+		req := &http.Request{Method: verb, URL: at, Header: http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body))}
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, req.WithContext(t.Context()))
 		if w.Code == 200 && at.Path == "/openapi.json" {

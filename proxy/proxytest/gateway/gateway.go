@@ -34,6 +34,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/sconce-dev/sconce/proxy"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
@@ -71,6 +72,10 @@ type Config struct {
 	MaxMessage uint64
 	// Quotas are proxy.RouterConfig's; the zero value bounds nothing.
 	Quotas proxy.Quotas
+	// Own and Services are proxy.RouterConfig's and proxy.OwnConfig's; nil = grpc.health.v1
+	// and the pages alone.
+	Own      proxy.OwnLimits
+	Services func(grpc.ServiceRegistrar)
 	// HoldTimeout and UnaryHold are proxy.RouterConfig's; 0 = its defaults.
 	HoldTimeout, UnaryHold time.Duration
 	// HandshakeTimeout is proxy.PortConfig's; 0 = 5 s.
@@ -219,10 +224,10 @@ func (g *Gateway) wire(cfg Config) {
 	if cfg.Verifier != nil {
 		verifier = cfg.Verifier(g.Keys)
 	}
-	own, services := g.ownServices(cfg.Limits)
+	own, services := g.ownServices(cfg)
 	engines := &proxy.EngineDialer{Limits: cfg.Limits, ConnectTimeout: cfg.ConnectTimeout, Dial: g.dial(cfg)}
 	g.Router, err = proxy.NewRouter(proxy.RouterConfig{
-		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services,
+		Verifier: verifier, Resolver: resolver, Live: live, Engines: engines.Backend, Services: services, Own: cfg.Own,
 		MaxMessage: cfg.MaxMessage, Quotas: cfg.Quotas, HoldTimeout: cfg.HoldTimeout, UnaryHold: cfg.UnaryHold, Logger: cfg.Logger,
 	})
 	g.must(err)
@@ -234,21 +239,17 @@ func (g *Gateway) wire(cfg Config) {
 		func(ctx context.Context) error { return port.Serve(ctx, g.listener) })
 }
 
-// ownServices are grpc.health.v1 and the pages.
-func (g *Gateway) ownServices(limits relay.Limits) (*proxy.Own, []proxy.Service) {
+// ownServices are grpc.health.v1, the pages, and what Config.Services registers.
+func (g *Gateway) ownServices(cfg Config) (*proxy.Own, []proxy.Service) {
 	g.t.Helper()
-	own, err := proxy.NewOwn(proxy.OwnConfig{Ready: proxy.NewReady()})
+	own, err := proxy.NewOwn(proxy.OwnConfig{Ready: proxy.NewReady(), Services: cfg.Services})
 	g.must(err)
-	rpc, err := relay.NewBackend(relay.BackendConfig{Name: "own grpc", Own: true, Dial: own.DialGRPC, Limits: limits})
+	rpc, err := relay.NewBackend(relay.BackendConfig{Name: "own grpc", Own: true, Dial: own.DialGRPC, Limits: cfg.Limits})
 	g.must(err)
-	pages, err := relay.NewBackend(relay.BackendConfig{Name: "own http", Own: true, Dial: own.DialHTTP, Limits: limits})
+	pages, err := relay.NewBackend(relay.BackendConfig{Name: "own http", Own: true, Dial: own.DialHTTP, Limits: cfg.Limits})
 	g.must(err)
 	g.finish = append(g.finish, rpc.Close, pages.Close)
-	var list []proxy.Service
-	for _, name := range own.Services() {
-		list = append(list, proxy.Service{Name: name, Prefix: "/" + name + "/", Backend: rpc, GRPC: true})
-	}
-	return own, append(list, proxy.Service{Name: "http", Prefix: "/", Backend: pages})
+	return own, own.Services(rpc, pages)
 }
 
 func (g *Gateway) port(cfg Config, own *proxy.Own) *proxy.Port {
