@@ -60,6 +60,10 @@ type Limits struct {
 	PingAfter   time.Duration `yaml:"ping_after"`
 	PingTimeout time.Duration `yaml:"ping_timeout"`
 
+	// ControlStreams is how many calls of the control API may be open, and as many of
+	// what wants no credential, a fifth of them from one address; 0 = no limit.
+	ControlStreams int `yaml:"control_streams"`
+
 	// What one token, session, owner, organisation and process may do on one replica:
 	// open streams of Spark Connect, bytes of their bodies that are under way, requests per
 	// second after a burst of ten times as many, and bytes of AddArtifacts in an hour.
@@ -116,6 +120,7 @@ func defaultLimits() Limits {
 		Tarpit:           time.Second,
 		PingAfter:        30 * time.Second,
 		PingTimeout:      10 * time.Second,
+		ControlStreams:   500,
 		// Far above a person with a notebook: a loop of small calls over loopback
 		// makes some hundreds of requests in a second.
 		TokenStreams:   1000,
@@ -138,7 +143,7 @@ func defaultLimits() Limits {
 
 // switchable are the limits that may be zero, which is none.
 var switchable = []string{
-	"connections", "connections_per_ip", "token_streams", "session_streams", "owner_streams", "org_streams", "process_streams",
+	"connections", "connections_per_ip", "control_streams", "token_streams", "session_streams", "owner_streams", "org_streams", "process_streams",
 	"token_in_flight", "session_in_flight", "owner_in_flight", "org_in_flight", "process_in_flight",
 	"token_requests", "session_requests", "owner_requests", "org_requests", "process_requests",
 	"token_artifacts", "session_artifacts", "owner_artifacts", "org_artifacts", "process_artifacts",

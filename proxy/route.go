@@ -188,7 +188,7 @@ func (c *RouterConfig) check() error {
 		return errors.New("Verifier, Resolver, Live and Engines are required")
 	case c.Quotas.negative():
 		return errors.New("a quota is negative")
-	case c.HoldTimeout < 0, c.UnaryHold < 0, c.MaxHeld < 0, c.Sweep < 0, c.Own.Within < 0:
+	case c.HoldTimeout < 0, c.UnaryHold < 0, c.MaxHeld < 0, c.Sweep < 0, c.Own.Within < 0, c.Own.Calls < 0:
 		return errors.New("a time or a bound is negative")
 	}
 	for _, s := range c.Services {
@@ -206,9 +206,14 @@ func (r *Router) number(methods map[string]*Method, list []Service) (labels []st
 		r.methods[path] = newMethod(m, len(labels))
 		labels = append(labels, m.Name)
 	}
+	wanted, open := newSeats(r.own.Calls), newSeats(r.own.Calls)
 	for _, s := range list {
+		seats := wanted
+		if s.Open {
+			seats = open
+		}
 		r.services = append(r.services, &service{
-			name: s.Name, prefix: s.Prefix, backend: s.Backend, grpc: s.GRPC, open: s.Open, number: len(labels),
+			name: s.Name, prefix: s.Prefix, backend: s.Backend, grpc: s.GRPC, open: s.Open, seats: seats, number: len(labels),
 		})
 		labels = append(labels, "sconce:"+s.Name)
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -35,7 +36,8 @@ type service struct {
 	backend *relay.Backend
 	grpc    bool
 	open    bool
-	number  int // in the tally
+	seats   *seats // of all services that are open, or that are not
+	number  int    // in the tally
 }
 
 type services []*service
@@ -61,13 +63,6 @@ const (
 	// mostOpenRequest is the same for who shows no credential: the name of a service.
 	mostOpenRequest = 4 << 10
 )
-
-// OwnLimits bound the calls of Sconce's own services, which no quota counts.
-type OwnLimits struct {
-	// Within is how long a request to a gRPC service may take to come whole. 0 = 10 s.
-	// By JSON the handler has bounds of its own.
-	Within time.Duration
-}
 
 // credential says what the caller of a service lacks; nil = nothing that can be seen
 // before the service looks at it.
@@ -100,6 +95,7 @@ type serviceCall struct {
 	service *service
 	stream  stream
 	grpc    bool
+	from    netip.Addr
 	late    *time.Timer // cuts a request that is not whole; nil = it may take its time
 
 	got    uint64 // bytes of the request so far
@@ -108,8 +104,13 @@ type serviceCall struct {
 
 // serve forwards a stream to one of Sconce's own services.
 func (r *Router) serve(s stream, q *request) {
+	c := &serviceCall{router: r, service: q.service, stream: s, grpc: q.grpc, from: networkOf(s.Peer().Addr)}
+	if !c.service.seats.enter(c.from) {
+		row := refuseStreams.over(limitCalls, pause)
+		r.refuse(s, q, &row)
+		return
+	}
 	r.tally.start(q.service.number)
-	c := &serviceCall{router: r, service: q.service, stream: s, grpc: q.grpc}
 	if c.service.grpc {
 		c.late = time.AfterFunc(r.own.Within, c.expire)
 	}
@@ -165,5 +166,6 @@ func (c *serviceCall) Done(st relay.Stats) {
 	if c.late != nil {
 		c.late.Stop()
 	}
+	c.service.seats.leave(c.from)
 	c.router.tally.finish(c.service.number, st)
 }

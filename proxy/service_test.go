@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"net"
+	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +17,7 @@ import (
 // ownServices is a router with the services that Own has, and one for sessions.
 func ownServices(t *testing.T, change func(*RouterConfig)) *testRouter {
 	t.Helper()
-	own, err := NewOwn(OwnConfig{Ready: NewReady(), Services: func(r grpc.ServiceRegistrar) {
+	own, err := NewOwn(OwnConfig{Ready: NewReady(), JSON: http.NotFoundHandler(), Services: func(r grpc.ServiceRegistrar) {
 		r.RegisterService(&grpc.ServiceDesc{ServiceName: "sconce.v1.SessionService", HandlerType: (*any)(nil)}, nil)
 	}})
 	if err != nil {
@@ -131,4 +134,73 @@ func TestOwnRequestsComeAtOnce(t *testing.T) {
 			s.finish(relay.Stats{})
 		}
 	})
+}
+
+// Who holds calls open leaves room to others, and those who show no credential to those
+// who do.
+func TestOwnCallsAreBounded(t *testing.T) {
+	tr := ownServices(t, func(c *RouterConfig) { c.Own.Calls = 10 })
+	open := func(h *relay.Header, from string) *fakeStream {
+		s := newStream(h)
+		s.peer.Addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 1))
+		tr.route(s)
+		return s
+	}
+	create, health := ownHead(createPath, someToken), ownHead(healthPath)
+	var held []*fakeStream
+	for _, tc := range []struct {
+		name, from string
+		h          *relay.Header
+		times      int
+		limited    bool
+	}{
+		{"two", "192.0.2.1", create, 2, false},
+		{"a third from there", "192.0.2.1", create, 1, true},
+		{"by JSON", "192.0.2.1", head(":method: GET", ":path: /v1/sessions", someToken), 1, true},
+		{"what wants no credential", "192.0.2.1", health, 2, false},
+		{"more of it", "192.0.2.1", health, 1, true},
+		{"a page", "192.0.2.1", head(":method: GET", ":path: /"), 1, true},
+		{"another address", "192.0.2.2", create, 2, false},
+		{"a network of IPv6", "2001:db8::1", create, 2, false},
+		{"the same network", "2001:db8::2", create, 1, true},
+		{"a fourth", "192.0.2.4", create, 2, false},
+		{"the last", "192.0.2.5", create, 2, false},
+		{"nobody any more", "192.0.2.6", create, 1, true},
+	} {
+		for range tc.times {
+			s := open(tc.h, tc.from)
+			if s.call != nil == tc.limited {
+				t.Errorf("%s: went on: %v", tc.name, s.call != nil)
+			}
+			if s.call != nil {
+				held = append(held, s)
+				continue
+			}
+			if !strings.HasPrefix(headerValue(s.reply.Header, "content-type"), "application/grpc") {
+				if s.reply.Status != "429" || headerValue(s.reply.Header, "retry-after") != "2" {
+					t.Errorf("%s: %+v", tc.name, s.reply)
+				}
+				continue
+			}
+			info, retry := detailsOf(t, statusOf(t, s.reply))
+			if info.GetReason() != "STREAMS_EXHAUSTED" || info.GetMetadata()["limit"] != "limits.control_streams" || retry.GetRetryDelay().AsDuration() != 2*time.Second {
+				t.Errorf("%s: %v, %v", tc.name, info, retry)
+			}
+		}
+	}
+	for _, s := range held {
+		s.finish(relay.Stats{})
+	}
+	for range 2 {
+		s := open(create, "192.0.2.6")
+		if s.call == nil {
+			t.Error("calls that are over are counted")
+		}
+		s.finish(relay.Stats{})
+	}
+	for _, s := range tr.services {
+		if s.seats.taken != 0 || len(s.seats.from) != 0 {
+			t.Errorf("%s: %d are open, from %v", s.name, s.seats.taken, s.seats.from)
+		}
+	}
 }

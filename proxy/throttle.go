@@ -4,7 +4,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,16 +54,12 @@ func newThrottle() *throttle {
 	return &throttle{seed: maphash.MakeSeed(), sets: make([][throttleWays]failures, throttleSets)}
 }
 
-// key names an address and a session. Of an IPv6 address the network counts, since
-// one machine has all of it. The hash is keyed, so nobody can choose whom to meet.
+// key names an address and a session. The hash is keyed, so nobody can choose whom to
+// meet.
 func (t *throttle) key(from net.Addr, session string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(t.seed)
-	if tcp, ok := from.(*net.TCPAddr); ok {
-		ip := tcp.AddrPort().Addr().Unmap()
-		if ip.Is6() {
-			ip = netip.PrefixFrom(ip.WithZone(""), 64).Masked().Addr()
-		}
+	if ip := networkOf(from); ip.IsValid() {
 		b := ip.As16()
 		_, _ = h.Write(b[:])
 	}

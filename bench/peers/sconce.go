@@ -128,6 +128,7 @@ clusters:
     address: %s
 limits: # that one client of the benchmark does not reach, but which are counted
   connections_per_ip: 16384
+  control_streams: 1000000
   token_requests: 1000000
   session_requests: 1000000
   owner_requests: 1000000

@@ -192,7 +192,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	// From a stream to where it goes.
 	dialer := &proxy.EngineDialer{Limits: limits, Logger: log}
 	router, err := proxy.NewRouter(proxy.RouterConfig{
-		Verifier: principals, Resolver: resolver, Live: live, Engines: dialer.Backend, Services: services,
+		Verifier: principals, Resolver: resolver, Live: live, Engines: dialer.Backend, Services: services, Own: proxy.OwnLimits{Calls: cfg.Limits.ControlStreams},
 		MaxMessage: uint64(cfg.MaxMessage), HoldTimeout: cfg.HoldTimeout, Quotas: quotas(cfg.Limits), Uses: uses,
 		Journal: journal, JournalLimits: proxy.JournalLimits{Entry: int(cfg.Journal.Bytes), Artifacts: int(cfg.Journal.Artifacts)},
 		Registerer: metrics, Logger: log, Now: g.now,

@@ -130,8 +130,9 @@ log: {level: %s}
 	if err := os.WriteFile(g.config, []byte(config), 0o600); err != nil {
 		return err
 	}
-	// All tests of a run share their owners, and leave most sessions open.
-	cmd := exec.Command(g.binary, "serve", "--config", g.config, "--set", "limits.sessions_per_owner=1000")
+	// All tests of a run share their owners and their address, and leave most sessions open.
+	cmd := exec.Command(g.binary, "serve", "--config", g.config,
+		"--set", "limits.sessions_per_owner=1000", "--set", "limits.control_streams=0")
 	cmd.Env = append(os.Environ(), g.env...)
 	if err := g.bare.command(g, cmd); err != nil {
 		return err
