@@ -111,6 +111,7 @@ type Router struct {
 	throttle *throttle
 	holds    holds
 	own      OwnLimits
+	seats    [2]*seats      // of own services that want a credential, and of others
 	nowhere  *relay.Backend // for streams that no backend will get
 
 	boot     string // tells the request ids of two processes apart
@@ -206,11 +207,11 @@ func (r *Router) number(methods map[string]*Method, list []Service) (labels []st
 		r.methods[path] = newMethod(m, len(labels))
 		labels = append(labels, m.Name)
 	}
-	wanted, open := newSeats(r.own.Calls), newSeats(r.own.Calls)
+	r.seats = [2]*seats{newSeats(r.own.Calls), newSeats(r.own.Calls)}
 	for _, s := range list {
-		seats := wanted
+		seats := r.seats[0]
 		if s.Open {
-			seats = open
+			seats = r.seats[1]
 		}
 		r.services = append(r.services, &service{
 			name: s.Name, prefix: s.Prefix, backend: s.Backend, grpc: s.GRPC, open: s.Open, seats: seats, number: len(labels),

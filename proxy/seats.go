@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,43 +22,67 @@ type OwnLimits struct {
 // limitCalls is the setting of OwnLimits.Calls.
 const limitCalls = "limits.control_streams"
 
-// seats count the calls that are open of one kind of Sconce's own services. Whoever
+// seats are the calls that are open of one kind of Sconce's own services. Whoever
 // holds calls up, by requests that do not end or answers that are not read, has a fifth
 // of them and leaves the others to the others.
 type seats struct {
 	most, each int // 0 = no bound
 
 	mu    sync.Mutex
-	taken int
+	taken map[*serviceCall]struct{}
 	from  map[netip.Addr]int // by network; never 0
+	over  bool               // they are to end, and none is to come
 }
 
 func newSeats(most int) *seats {
-	s := &seats{most: most, from: make(map[netip.Addr]int)}
+	s := &seats{most: most, taken: make(map[*serviceCall]struct{}), from: make(map[netip.Addr]int)}
 	if most > 0 {
 		s.each = max(most/5, 1)
 	}
 	return s
 }
 
-// enter takes a seat, which is followed by one leave, or says that there is none.
-func (s *seats) enter(from netip.Addr) bool {
+// enter takes a seat, which is followed by one leave, or says why there is none.
+func (s *seats) enter(c *serviceCall) *Refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.most > 0 && (s.taken >= s.most || s.from[from] >= s.each) {
-		return false
+	switch {
+	case s.over:
+		return &refuseDraining
+	case s.most > 0 && (len(s.taken) >= s.most || s.from[c.from] >= s.each):
+		row := refuseStreams.over(limitCalls, pause)
+		return &row
 	}
-	s.taken++
-	s.from[from]++
-	return true
+	s.taken[c] = struct{}{}
+	s.from[c.from]++
+	return nil
 }
 
-func (s *seats) leave(from netip.Addr) {
+func (s *seats) leave(c *serviceCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken--
-	if s.from[from]--; s.from[from] == 0 {
-		delete(s.from, from)
+	delete(s.taken, c)
+	if s.from[c.from]--; s.from[c.from] == 0 {
+		delete(s.from, c.from)
+	}
+}
+
+// end has no more calls come, and returns those that are open.
+func (s *seats) end() []*serviceCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	return slices.Collect(maps.Keys(s.taken))
+}
+
+// EndOwn ends the calls of Sconce's own services that are open, and those that still
+// come: nobody knows how long they would last, a watch of grpc.health.v1 for ever, and a
+// drain waits for all. To be called a little after it began, when whoever watches was told.
+func (r *Router) EndOwn() {
+	for _, s := range r.seats {
+		for _, c := range s.end() {
+			c.stream.Cut(c.refuse(refuseDraining)) // outside the lock: it may end in leave
+		}
 	}
 }
 

@@ -105,9 +105,8 @@ type serviceCall struct {
 // serve forwards a stream to one of Sconce's own services.
 func (r *Router) serve(s stream, q *request) {
 	c := &serviceCall{router: r, service: q.service, stream: s, grpc: q.grpc, from: networkOf(s.Peer().Addr)}
-	if !c.service.seats.enter(c.from) {
-		row := refuseStreams.over(limitCalls, pause)
-		r.refuse(s, q, &row)
+	if refusal := c.service.seats.enter(c); refusal != nil {
+		r.refuse(s, q, refusal)
 		return
 	}
 	r.tally.start(q.service.number)
@@ -166,6 +165,6 @@ func (c *serviceCall) Done(st relay.Stats) {
 	if c.late != nil {
 		c.late.Stop()
 	}
-	c.service.seats.leave(c.from)
+	c.service.seats.leave(c)
 	c.router.tally.finish(c.service.number, st)
 }

@@ -198,9 +198,35 @@ func TestOwnCallsAreBounded(t *testing.T) {
 		}
 		s.finish(relay.Stats{})
 	}
-	for _, s := range tr.services {
-		if s.seats.taken != 0 || len(s.seats.from) != 0 {
-			t.Errorf("%s: %d are open, from %v", s.name, s.seats.taken, s.seats.from)
+	for _, s := range tr.seats {
+		if len(s.taken) != 0 || len(s.from) != 0 {
+			t.Errorf("%d are open, from %v", len(s.taken), s.from)
 		}
+	}
+}
+
+// What has no end of its own does not hold up a drain.
+func TestOwnCallsEndWithADrain(t *testing.T) {
+	tr := ownServices(t, nil)
+	watch := tr.send(ownHead("/grpc.health.v1.Health/Watch"))
+	create := tr.send(ownHead(createPath, someToken))
+	page := tr.send(head(":method: POST", ":path: /v1/sessions", someToken))
+	query := tr.send(sparkHead("Config"))
+	tr.send(ownHead(healthPath)).finish(relay.Stats{Status: "0"})
+	tr.EndOwn()
+	late := tr.send(ownHead(healthPath))
+	for name, s := range map[string]*fakeStream{"a watch": watch, "a call": create, "one that comes late": late} {
+		if s.reply == nil || reasonOf(t, s.reply) != "DRAINING" {
+			t.Errorf("%s: %+v", name, s.reply)
+		}
+	}
+	if page.reply == nil || page.reply.Status != "503" || headerValue(page.reply.Header, "retry-after") == "" {
+		t.Errorf("a page: %+v", page.reply)
+	}
+	if query.reply != nil {
+		t.Errorf("a query was cut: %+v", query.reply)
+	}
+	for _, s := range []*fakeStream{watch, create, page, query} {
+		s.finish(relay.Stats{})
 	}
 }

@@ -250,10 +250,15 @@ func (g *gateway) Run(ctx context.Context) error {
 	}
 	ready.Fail(needStay, "stopping")
 	endFront()
+	defer time.AfterFunc(ownLast, router.EndOwn).Stop()
 	cut := g.drain(server, refusing)
 	endBehind()
 	return errors.Join(group.Wait(), cut)
 }
+
+// ownLast is what calls of Sconce's own services get when a drain begins: time for who
+// watches to be told, and for the others to end.
+const ownLast = 2 * time.Second
 
 // takeOver takes over what configurations say that come while it serves; which keys
 // those are is in package configs.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
@@ -215,6 +216,45 @@ func TestServeDrains(t *testing.T) {
 	code := <-s.exit
 	if s.exit <- code; code != exitDone {
 		t.Errorf("exit %d, want %d", code, exitDone)
+	}
+}
+
+// Streams that never end by themselves, which anybody may open, are told of the drain
+// and hold it up for no longer than that.
+func TestServeDrainsThoughSomebodyWatches(t *testing.T) {
+	s := startServe(t)
+	caller := proxytest.NewCaller(t, func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
+	})
+	watch, err := healthpb.NewHealthClient(caller.Conn).Watch(t.Context(), &healthpb.HealthCheckRequest{}, grpc.ForceCodecV2(encoding.GetCodecV2("proto")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := watch.Recv(); err != nil || got.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Fatalf("before: %v, %v", got, err)
+	}
+	half, err := caller.Stream(proxytest.With(t.Context(), "authorization", "Bearer x"), "/sconce.v1.SessionService/CreateSession")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	s.signals <- syscall.SIGTERM
+	if got, err := watch.Recv(); err != nil || got.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("while draining: %v, %v", got, err)
+	}
+	_, watched := watch.Recv()
+	_, halved := half.Recv()
+	for _, err := range []error{watched, halved} {
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "shutting down") {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+	code := <-s.exit
+	if s.exit <- code; code != exitDone {
+		t.Errorf("exit %d, want %d", code, exitDone)
+	}
+	if took := time.Since(begun); took < ownLast || took > ownLast+8*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 
