@@ -36,7 +36,7 @@ func NewAdmin(cfg AdminConfig) (*Admin, error) {
 		cfg.Logger = zap.NewNop()
 	}
 	mux := http.NewServeMux()
-	addHealth(mux, cfg.Ready)
+	addHealth(mux, cfg.Ready, toldOperators)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{ErrorLog: zap.NewStdLog(cfg.Logger)}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -14,7 +14,9 @@ import (
 func TestAdmin(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sconce_test", Help: "x"}, func() float64 { return 42 }))
-	admin, err := NewAdmin(AdminConfig{Ready: NewReady("redis"), Metrics: reg})
+	ready := NewReady("redis")
+	ready.Note("issuer https://idp.test", "its keys cannot be fetched")
+	admin, err := NewAdmin(AdminConfig{Ready: ready, Metrics: reg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +26,7 @@ func TestAdmin(t *testing.T) {
 	}{
 		"/metrics":                       {200, "sconce_test 42"},
 		"/healthz":                       {200, "ok"},
-		"/readyz":                        {503, "redis: starting"},
+		"/readyz":                        {503, "not ready\nredis: starting\nissuer https://idp.test: its keys cannot be fetched\n"},
 		"/debug/pprof/":                  {200, "goroutine"},
 		"/debug/pprof/goroutine?debug=1": {200, "goroutine profile"},
 		"/":                              {404, ""},

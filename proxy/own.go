@@ -174,7 +174,7 @@ func (o *Own) stop() {
 func (o *Own) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", o.page)
-	addHealth(mux, o.cfg.Ready)
+	addHealth(mux, o.cfg.Ready, toldStrangers)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.tellPeer(r)
 		// Not by way of mux, which sends paths that it would write otherwise elsewhere.
@@ -205,17 +205,34 @@ func (o *Own) page(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusOK, fmt.Sprintf("Sconce %s, a Spark Connect gateway.\n\n"+
 		"This port is for Spark clients: %s\n"+
 		"Make a session with `sconce session create`, and its token with `sconce token issue <session>`.\n\n"+
-		"/healthz       is the process alive\n/readyz        should traffic come here, and if not, why\n/openapi.json  sessions and tokens by JSON\n", o.cfg.Version, spell))
+		"/healthz       is the process alive\n/readyz        should traffic come here\n/openapi.json  sessions and tokens by JSON\n", o.cfg.Version, spell))
 }
 
-// addHealth adds /healthz, which holds while the process can answer, and
-// /readyz, which holds while every condition does. Both speak JSON to who asks for it.
-func addHealth(mux *http.ServeMux, ready *Ready) {
+// addHealth adds /healthz, which holds while the process can answer, and /readyz, which
+// holds while every condition does. Both speak JSON to who asks for it. told is what
+// /readyz tells besides yes or no.
+func addHealth(mux *http.ServeMux, ready *Ready, told func(*Ready) (unmet, notes []Unmet)) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthAnswer(w, r, nil, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		unmet, _ := ready.Unmet()
-		healthAnswer(w, r, unmet, ready.Notes())
+		unmet, notes := told(ready)
+		healthAnswer(w, r, unmet, notes)
 	})
+}
+
+// toldStrangers is what anybody may know: which conditions do not hold. Reasons have
+// addresses of Redis and issuers in them, and notes whom this installation trusts.
+func toldStrangers(ready *Ready) (unmet, notes []Unmet) {
+	unmet, _ = ready.Unmet()
+	for i := range unmet {
+		unmet[i].Reason = ""
+	}
+	return unmet, nil
+}
+
+// toldOperators is all.
+func toldOperators(ready *Ready) (unmet, notes []Unmet) {
+	unmet, _ = ready.Unmet()
+	return unmet, ready.Notes()
 }
 
 func healthAnswer(w http.ResponseWriter, r *http.Request, unmet, notes []Unmet) {
@@ -236,7 +253,11 @@ func healthAnswer(w http.ResponseWriter, r *http.Request, unmet, notes []Unmet) 
 	}
 	lines := word + "\n"
 	for _, u := range append(unmet, notes...) {
-		lines += u.Condition + ": " + u.Reason + "\n"
+		lines += u.Condition
+		if u.Reason != "" {
+			lines += ": " + u.Reason
+		}
+		lines += "\n"
 	}
 	text(w, status, lines)
 }

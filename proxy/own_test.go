@@ -79,20 +79,22 @@ func TestOwnPages(t *testing.T) {
 			if code, body := get(t, client, "http://sconce/healthz", ""); code != 200 || body != "ok\n" {
 				t.Errorf("/healthz: %d %q", code, body)
 			}
-			if code, body := get(t, client, "http://sconce/readyz", ""); code != 503 || body != "not ready\nredis: starting\nport: starting\n" {
+			if code, body := get(t, client, "http://sconce/readyz", ""); code != 503 || body != "not ready\nredis\nport\n" {
 				t.Errorf("/readyz: %d %q", code, body)
 			}
 			ready.Met("port")
 			ready.Fail("redis", "connection refused")
+			ready.Note("issuer https://idp.test", "its keys cannot be fetched")
 			code, body := get(t, client, "http://sconce/readyz", "application/json")
 			var answer struct {
 				Status string
 				Unmet  []Unmet
+				Notes  []Unmet
 			}
 			if err := json.Unmarshal([]byte(body), &answer); err != nil {
 				t.Fatal(err)
 			}
-			if code != 503 || answer.Status != "not ready" || !slices.Equal(answer.Unmet, []Unmet{{"redis", "connection refused"}}) {
+			if code != 503 || answer.Status != "not ready" || !slices.Equal(answer.Unmet, []Unmet{{"redis", ""}}) || answer.Notes != nil || strings.Contains(body, "reason") {
 				t.Errorf("/readyz as JSON: %d %s", code, body)
 			}
 			ready.Met("redis")

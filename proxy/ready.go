@@ -17,7 +17,7 @@ type Ready struct {
 // Unmet is a condition that does not hold.
 type Unmet struct {
 	Condition string `json:"condition"`
-	Reason    string `json:"reason"`
+	Reason    string `json:"reason,omitempty"`
 }
 
 // NewReady starts with every condition unmet, because nothing has begun.
@@ -54,7 +54,7 @@ func (r *Ready) set(condition, reason string) {
 }
 
 // Note says what is wrong without being a reason to keep traffic away; reason ""
-// takes it back. /readyz shows it.
+// takes it back. /readyz of the admin listener shows it.
 func (r *Ready) Note(about, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

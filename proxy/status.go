@@ -91,7 +91,7 @@ var (
 			"wait 10 s, then connect with a token from `sconce token issue <session>`, copied whole"})
 	refuseIssuerAway = row(Refusal{Code: codes.Unavailable, Reason: "ISSUER_UNAVAILABLE", RetryAfter: pause, HTTP: 503,
 		Message: "the keys of this token's issuer cannot be fetched, so the token cannot be checked: " +
-			"wait, or run `sconce token issue {session}`; operators, see /readyz for the reason"})
+			"wait, or run `sconce token issue {session}`; operators, see /readyz of the admin listener for the reason"})
 	refuseDenied = row(Refusal{Code: codes.PermissionDenied, Reason: "SESSION_DENIED", HTTP: 403,
 		Message: "this token does not open the session named in x-session-id: " +
 			"use the id the token was issued for, or run `sconce token issue <session>` for this one"})

@@ -26,8 +26,8 @@ func (list issuers) Run(ctx context.Context) error {
 }
 
 // newPrincipals makes all whose tokens a configuration believes. An issuer that is
-// away is a note in /readyz and no reason for traffic to stay away: what comes by
-// other tokens works.
+// away is a note in the admin listener's /readyz and no reason for traffic to stay
+// away: what comes by other tokens works.
 func newPrincipals(cfg configs.Auth, own *auth.Verifier, ready *proxy.Ready, now func() time.Time, log *zap.Logger) (*auth.Principals, issuers, error) {
 	var list issuers
 	var trusts []*auth.Trust
