@@ -63,6 +63,9 @@ type Limits struct {
 	// ControlStreams is how many calls of the control API may be open, and as many of
 	// what wants no credential, a fifth of them from one address; 0 = no limit.
 	ControlStreams int `yaml:"control_streams"`
+	// ControlRequests is how many calls of the control API one owner may begin in a
+	// second, after a burst of ten times as many; 0 = no limit.
+	ControlRequests int `yaml:"control_requests"`
 
 	// What one token, session, owner, organisation and process may do on one replica:
 	// open streams of Spark Connect, bytes of their bodies that are under way, requests per
@@ -121,6 +124,7 @@ func defaultLimits() Limits {
 		PingAfter:        30 * time.Second,
 		PingTimeout:      10 * time.Second,
 		ControlStreams:   500,
+		ControlRequests:  50,
 		// Far above a person with a notebook: a loop of small calls over loopback
 		// makes some hundreds of requests in a second.
 		TokenStreams:   1000,
@@ -143,7 +147,7 @@ func defaultLimits() Limits {
 
 // switchable are the limits that may be zero, which is none.
 var switchable = []string{
-	"connections", "connections_per_ip", "control_streams", "token_streams", "session_streams", "owner_streams", "org_streams", "process_streams",
+	"connections", "connections_per_ip", "control_streams", "control_requests", "token_streams", "session_streams", "owner_streams", "org_streams", "process_streams",
 	"token_in_flight", "session_in_flight", "owner_in_flight", "org_in_flight", "process_in_flight",
 	"token_requests", "session_requests", "owner_requests", "org_requests", "process_requests",
 	"token_artifacts", "session_artifacts", "owner_artifacts", "org_artifacts", "process_artifacts",

@@ -175,6 +175,7 @@ func RefuseControl(err error, session string) (r Refusal, ok bool) {
 	if session == "" {
 		session, denied = "<session>", refuseNotAllowed
 	}
+	var known *refusedError
 	var invalid *sessions.InvalidError
 	var cluster *sessions.ClusterError
 	var failed *sessions.FailedError
@@ -182,6 +183,8 @@ func RefuseControl(err error, session string) (r Refusal, ok bool) {
 	var limit *sessions.LimitError
 	var drain *sessions.DrainError
 	switch {
+	case errors.As(err, &known):
+		return *known.row, true
 	case errors.As(err, &limit):
 		return limitReached(limit, session), true
 	case errors.As(err, &drain):

@@ -241,6 +241,9 @@ var (
 		Message: "{field}: {problem}: correct it and try again"})
 	refuseControlToken = row(Refusal{Code: codes.Unauthenticated, Reason: "CONTROL_TOKEN_INVALID", HTTP: 401,
 		Message: "this call needs a valid control token, API key or token of a trusted issuer ({problem}): get a new one and set SCONCE_TOKEN"})
+	refuseKeyGuesses = row(Refusal{Code: codes.ResourceExhausted, Reason: "KEYS_THROTTLED", HTTP: 429,
+		Message: "too many API keys that are not valid came from your address, so this one was not looked at: " +
+			"wait 10 s, then call with one that is good, copied whole, or ask an administrator of your organisation for one"})
 	refuseTimeout = row(Refusal{Code: codes.DeadlineExceeded, Reason: "DEADLINE", HTTP: 504,
 		Message: "the deadline of the call passed before the answer was there: try again with a longer one"})
 )
@@ -274,7 +277,7 @@ func Refusals() []Refusal {
 		refuseEngineAway, refuseEngineToken, refuseEngineStart, refuseEngineLost, refuseEngineBreak, refuseResultSize, refuseOperation,
 		refuseDraining, refuseOwnAway, refuseInternal,
 		refuseNotFound, refuseNotAllowed, refuseNotYours, refuseNameTaken, refuseNoCluster, refuseClusterDraining, refuseSetupNew, refuseClusterInactive, refuseTokenUnknown, refuseLimit, refuseTokens, refuseKeys, refuseConflict,
-		refuseArgument, refuseControlToken, refuseTimeout,
+		refuseArgument, refuseControlToken, refuseKeyGuesses, refuseTimeout,
 		refusePath, refusePathVerb, refuseNotJSON, refuseJSON, refuseBodySize, refuseBodySlow,
 	}
 }

@@ -167,7 +167,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Clusters: manager, Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Version: manager.EngineVersion, UI: clusters.UI, Wakeable: clusters.Wakeable, Expires: manager.Expires, Operations: store.Running, Lost: replayer.LostText, Logger: log})
+	controls, err := control.New(control.Config{Sessions: manager, Keys: manager, Clusters: manager, Callers: proxy.NewCallers(cfg.Limits.ControlRequests, g.now), Verifier: principals, Endpoint: endpoint, Streams: resolver.Streams, Version: manager.EngineVersion, UI: clusters.UI, Wakeable: clusters.Wakeable, Expires: manager.Expires, Operations: store.Running, Lost: replayer.LostText, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,7 @@ admin: {listen: ""}
 tls: {require_tls: false}
 auth: {signing_key: %KEY%%AUTH%}
 drain_timeout: 20s
+limits: {control_requests: 0} # tests ask again and again
 redis: {addresses: [%REDIS%]}
 clusters:
   - name: fake

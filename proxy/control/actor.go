@@ -25,13 +25,23 @@ func (s *Service) principal(ctx context.Context, md metadata.MD) (sessions.Actor
 		return sessions.Actor{}, err
 	}
 	if s.Keys != nil && auth.IsAPIKey(token) {
-		return s.Keys.Authenticate(ctx, token)
+		return s.byKey(ctx, token, source(md))
 	}
 	who, err := s.verify(ctx, token)
 	if err != nil {
 		return sessions.Actor{}, err
 	}
 	return sessions.Actor{Subject: who.Subject, Org: who.Org, Admin: who.Admin, Via: who.Issuer}, nil
+}
+
+// byKey asks the registry, unless too many keys came from there that nobody has.
+func (s *Service) byKey(ctx context.Context, key, from string) (sessions.Actor, error) {
+	if err := s.Callers.May(from, key); err != nil {
+		return sessions.Actor{}, err
+	}
+	a, err := s.Keys.Authenticate(ctx, key)
+	s.Callers.Tried(from, key, err)
+	return a, err
 }
 
 // verify waits, once, where the keys of the token's issuer are being fetched.

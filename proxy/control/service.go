@@ -55,6 +55,8 @@ type Config struct {
 	Verifier Verifier // required
 	Keys     Keys     // nil = KeyService is not served, and no API key is taken
 	Clusters Clusters // nil = ClusterService is not served
+	// Callers bounds how often one may call; nil = an owner may as often as it likes.
+	Callers *proxy.Callers
 	// Endpoint is the host:port by which clients reach the data port; it goes
 	// into connection strings. Required.
 	Endpoint string
@@ -95,6 +97,9 @@ func New(c Config) (*Service, error) {
 	}
 	if _, _, err := net.SplitHostPort(c.Endpoint); err != nil {
 		return nil, errors.New("control: endpoint must be host:port")
+	}
+	if c.Callers == nil {
+		c.Callers = proxy.NewCallers(0, nil)
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
@@ -211,14 +216,17 @@ func (s *Service) RevokeSessionTokens(ctx context.Context, r *sconcev1.RevokeSes
 // requestIDHeader tells callers under which id the log has their call.
 const requestIDHeader = "x-request-id"
 
-// answer is the way of every call: who is it, do it, and the words for what went
-// wrong.
+// answer is the way of every call: who is it, may it call so often, do it, and the words
+// for what went wrong.
 func answer[R any](ctx context.Context, s *Service, do func(sessions.Actor) (*R, error)) (*R, error) {
 	requestID := uuid.NewString()
 	// It fails only where there is no call to answer.
 	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, requestID))
 	actor, err := s.actor(ctx)
 	actor.RequestID = requestID
+	if err == nil {
+		err = s.Callers.Enter(actor.Org, actor.Subject)
+	}
 	var resp *R
 	if err == nil {
 		resp, err = do(actor)

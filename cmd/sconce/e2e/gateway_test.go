@@ -132,7 +132,7 @@ log: {level: %s}
 	}
 	// All tests of a run share their owners and their address, and leave most sessions open.
 	cmd := exec.Command(g.binary, "serve", "--config", g.config,
-		"--set", "limits.sessions_per_owner=1000", "--set", "limits.control_streams=0")
+		"--set", "limits.sessions_per_owner=1000", "--set", "limits.control_streams=0", "--set", "limits.control_requests=0")
 	cmd.Env = append(os.Environ(), g.env...)
 	if err := g.bare.command(g, cmd); err != nil {
 		return err
