@@ -192,6 +192,17 @@ func slowAttacks() []attack {
 				}
 			})
 		}},
+		{name: "half of requests to own services", held: "TestUnfinishedOwnRequestsHoldLittle TestOwnCallsAreBounded", run: func(a *attacker) {
+			half := make([]byte, 16<<10)
+			copy(half, proxytest.Message(make([]byte, 4<<20-1))[:5])
+			for i := range relay.DefaultLimits().Streams - 1 {
+				path := []string{checkHealth, watchHealth}[i%2]
+				a.Data(a.Open(proxytest.Call(path), false), false, []byte{0, 0, 0, 1, 0, 1, 2, 3})
+			}
+			a.flood(func(int) {
+				a.Data(a.Open(proxytest.Call(createSession, "authorization", "Bearer x"), false), false, half)
+			})
+		}},
 		{name: "silent sockets", held: "TestPortClosesTheSilentAfterFiveSeconds TestPortBoundsConnections TestPrefaceMustCome", leaves: true, run: silentSockets},
 	}
 }

@@ -203,7 +203,8 @@ func newSiege(t *testing.T, at attack, quotas proxy.Quotas) *siege {
 	s := &siege{t: t, at: at, method: analyze, engine: startSiegeEngine(t, answers), his: startSiegeEngine(t, smallResults)}
 	s.Gateway = gateway.Start(t, gateway.Config{
 		Limits: limits, HandshakeTimeout: time.Second, Quotas: quotas,
-		Away: map[string]string{gateway.Cluster: s.engine.addr, "other": s.his.addr},
+		Away:     map[string]string{gateway.Cluster: s.engine.addr, "other": s.his.addr},
+		Services: sessionService, Own: proxy.OwnLimits{Calls: mostCallsOpen},
 	})
 	s.alice, s.bob = s.Session("alice", sessions.Active), s.SessionOn("other", "bob", sessions.Active)
 	s.caller, s.creds = proxytest.NewCaller(t, s.Dial), s.Credentials(s.bob, "bob")

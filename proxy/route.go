@@ -207,7 +207,7 @@ func (r *Router) number(methods map[string]*Method, list []Service) (labels []st
 		r.methods[path] = newMethod(m, len(labels))
 		labels = append(labels, m.Name)
 	}
-	r.seats = [2]*seats{newSeats(r.own.Calls), newSeats(r.own.Calls)}
+	r.seats = [2]*seats{newSeats(r.own.Calls, false), newSeats(r.own.Calls, true)}
 	for _, s := range list {
 		seats := r.seats[0]
 		if s.Open {

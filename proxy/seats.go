@@ -19,48 +19,76 @@ type OwnLimits struct {
 	Within time.Duration
 }
 
-// limitCalls is the setting of OwnLimits.Calls.
-const limitCalls = "limits.control_streams"
+// refuseSeats says that OwnLimits.Calls are open, by its name in the configuration.
+var refuseSeats = row(refuseStreams.over("limits.control_streams", pause))
 
 // seats are the calls that are open of one kind of Sconce's own services. Whoever
-// holds calls up, by requests that do not end or answers that are not read, has a fifth
-// of them and leaves the others to the others.
+// holds calls up has a fifth of them and leaves the others to the others. Who comes to
+// find none takes that of the call which has held one up longest, by a request that
+// does not end or by watching: otherwise anybody could shut out those who share an
+// address with him, a probe of health among them.
 type seats struct {
-	most, each int // 0 = no bound
+	most, each int  // 0 = no bound
+	anybody    bool // a call gives way though its request is whole: it wants no credential
 
 	mu    sync.Mutex
-	taken map[*serviceCall]struct{}
-	from  map[netip.Addr]int // by network; never 0
-	over  bool               // they are to end, and none is to come
+	came  uint64                  // calls, ever
+	taken map[*serviceCall]uint64 // as came was
+	from  map[netip.Addr]int      // by network; never 0
+	over  bool                    // they are to end, and none is to come
 }
 
-func newSeats(most int) *seats {
-	s := &seats{most: most, taken: make(map[*serviceCall]struct{}), from: make(map[netip.Addr]int)}
+func newSeats(most int, anybody bool) *seats {
+	s := &seats{most: most, anybody: anybody, taken: make(map[*serviceCall]uint64), from: make(map[netip.Addr]int)}
 	if most > 0 {
 		s.each = max(most/5, 1)
 	}
 	return s
 }
 
-// enter takes a seat, which is followed by one leave, or says why there is none.
-func (s *seats) enter(c *serviceCall) *Refusal {
+// enter takes a seat, which is followed by one leave, or says why there is none. gone
+// has given up its own for that, and is to be cut; nil = none has.
+func (s *seats) enter(c *serviceCall) (gone *serviceCall, refusal *Refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	alone := s.each > 0 && s.from[c.from] >= s.each
 	switch {
 	case s.over:
-		return &refuseDraining
-	case s.most > 0 && (len(s.taken) >= s.most || s.from[c.from] >= s.each):
-		row := refuseStreams.over(limitCalls, pause)
-		return &row
+		return nil, &refuseDraining
+	case alone || s.most > 0 && len(s.taken) >= s.most:
+		if gone = s.oldest(c.from, alone); gone == nil {
+			return nil, &refuseSeats
+		}
+		s.remove(gone)
 	}
-	s.taken[c] = struct{}{}
+	s.came++
+	s.taken[c] = s.came
 	s.from[c.from]++
-	return nil
+	return gone, nil
+}
+
+// oldest is the call to end for another; nil = there is none. alone: of that address.
+func (s *seats) oldest(from netip.Addr, alone bool) (gone *serviceCall) {
+	for c, came := range s.taken {
+		mayGo := (s.anybody || !c.whole.Load()) && (!alone || c.from == from)
+		if mayGo && (gone == nil || came < s.taken[gone]) {
+			gone = c
+		}
+	}
+	return gone
 }
 
 func (s *seats) leave(c *serviceCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.remove(c)
+}
+
+// remove takes a call out that may be out already. The caller holds s.mu.
+func (s *seats) remove(c *serviceCall) {
+	if _, in := s.taken[c]; !in {
+		return
+	}
 	delete(s.taken, c)
 	if s.from[c.from]--; s.from[c.from] == 0 {
 		delete(s.from, c.from)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sconce-dev/sconce/auth"
@@ -97,6 +98,7 @@ type serviceCall struct {
 	grpc    bool
 	from    netip.Addr
 	late    *time.Timer // cuts a request that is not whole; nil = it may take its time
+	whole   atomic.Bool // the request
 
 	got    uint64 // bytes of the request so far
 	prefix [relay.PrefixLen]byte
@@ -105,7 +107,11 @@ type serviceCall struct {
 // serve forwards a stream to one of Sconce's own services.
 func (r *Router) serve(s stream, q *request) {
 	c := &serviceCall{router: r, service: q.service, stream: s, grpc: q.grpc, from: networkOf(s.Peer().Addr)}
-	if refusal := c.service.seats.enter(c); refusal != nil {
+	gone, refusal := c.service.seats.enter(c)
+	if gone != nil {
+		gone.stream.Cut(gone.refuse(refuseSeats))
+	}
+	if refusal != nil {
 		r.refuse(s, q, refusal)
 		return
 	}
@@ -118,6 +124,13 @@ func (r *Router) serve(s stream, q *request) {
 
 // expire ends a call whose request has not come whole.
 func (c *serviceCall) expire() { c.stream.Cut(c.refuse(RefuseBodySlow(c.router.own.Within))) }
+
+// inTime has it expire no more.
+func (c *serviceCall) inTime() {
+	if c.late != nil {
+		c.late.Stop()
+	}
+}
 
 func (c *serviceCall) refuse(row Refusal) *relay.Reply {
 	c.router.tally.refuse(row)
@@ -134,8 +147,9 @@ func (c *serviceCall) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 		e.Reply = c.refuse(RefuseBodySize(int(c.service.most()))) //nolint:gosec // a constant
 		return relay.Cut
 	}
-	if end && c.late != nil {
-		c.late.Stop()
+	if end {
+		c.whole.Store(true)
+		c.inTime()
 	}
 	return relay.Pass
 }
@@ -162,9 +176,7 @@ func (c *serviceCall) Broken(b relay.Break) *relay.Reply {
 
 // Done is part of relay.Call.
 func (c *serviceCall) Done(st relay.Stats) {
-	if c.late != nil {
-		c.late.Stop()
-	}
+	c.inTime()
 	c.service.seats.leave(c)
 	c.router.tally.finish(c.service.number, st)
 }
