@@ -147,6 +147,9 @@ func (o *Own) follow(ctx context.Context, failed <-chan error) error {
 		select {
 		case <-changed:
 		case err := <-failed:
+			if errors.Is(err, http.ErrServerClosed) {
+				continue // Shutdown
+			}
 			return fmt.Errorf("own server stopped: %w", err)
 		case <-ctx.Done():
 			return nil
@@ -154,7 +157,11 @@ func (o *Own) follow(ctx context.Context, failed <-chan error) error {
 	}
 }
 
-// stopTime is what running requests get at the end. The port has drained by then.
+// Shutdown lets requests by HTTP/1.1 finish, until ctx ends; no more come. Those by
+// HTTP/2 are streams of the relay, which has ended them.
+func (o *Own) Shutdown(ctx context.Context) error { return o.http.Shutdown(ctx) }
+
+// stopTime is what is left running gets at the end: nothing, where all was shut down.
 const stopTime = time.Second
 
 func (o *Own) stop() {

@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -70,7 +68,7 @@ func (s *seats) enter(c *serviceCall) (gone *serviceCall, refusal *Refusal) {
 // oldest is the call to end for another; nil = there is none. alone: of that address.
 func (s *seats) oldest(from netip.Addr, alone bool) (gone *serviceCall) {
 	for c, came := range s.taken {
-		mayGo := (s.anybody || !c.whole.Load()) && (!alone || c.from == from)
+		mayGo := s.givesWay(c) && (!alone || c.from == from)
 		if mayGo && (gone == nil || came < s.taken[gone]) {
 			gone = c
 		}
@@ -95,17 +93,27 @@ func (s *seats) remove(c *serviceCall) {
 	}
 }
 
-// end has no more calls come, and returns those that are open.
-func (s *seats) end() []*serviceCall {
+// end has no more calls come, and returns those that are open and to give way.
+func (s *seats) end() (gone []*serviceCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
-	return slices.Collect(maps.Keys(s.taken))
+	for c := range s.taken {
+		if s.givesWay(c) {
+			gone = append(gone, c)
+		}
+	}
+	return gone
 }
 
-// EndOwn ends the calls of Sconce's own services that are open, and those that still
-// come: nobody knows how long they would last, a watch of grpc.health.v1 for ever, and a
-// drain waits for all. To be called a little after it began, when whoever watches was told.
+// givesWay says that a call may last for as long as its caller likes. The others are over
+// when what they want is done.
+func (s *seats) givesWay(c *serviceCall) bool { return s.anybody || !c.whole.Load() }
+
+// EndOwn ends the calls of Sconce's own services that may last for ever, a watch of
+// grpc.health.v1 among them, and those that still come, for a drain waits for all. To be
+// called a little after it began, when whoever watches was told. A session that is being
+// created has as long as a query.
 func (r *Router) EndOwn() {
 	for _, s := range r.seats {
 		for _, c := range s.end() {

@@ -252,6 +252,8 @@ func TestOwnCallsEndWithADrain(t *testing.T) {
 	watch := tr.send(ownHead("/grpc.health.v1.Health/Watch"))
 	create := tr.send(ownHead(createPath, someToken))
 	page := tr.send(head(":method: POST", ":path: /v1/sessions", someToken))
+	whole := tr.send(ownHead(createPath, someToken))
+	whole.edit([]byte("\x00\x00\x00\x00\x00"), true)
 	query := tr.send(sparkHead("Config"))
 	tr.send(ownHead(healthPath)).finish(relay.Stats{Status: "0"})
 	tr.EndOwn()
@@ -264,10 +266,12 @@ func TestOwnCallsEndWithADrain(t *testing.T) {
 	if page.reply == nil || page.reply.Status != "503" || headerValue(page.reply.Header, "retry-after") == "" {
 		t.Errorf("a page: %+v", page.reply)
 	}
-	if query.reply != nil {
-		t.Errorf("a query was cut: %+v", query.reply)
+	for name, s := range map[string]*fakeStream{"a query": query, "a call whose request is whole": whole} {
+		if s.reply != nil {
+			t.Errorf("%s was cut: %+v", name, s.reply)
+		}
 	}
-	for _, s := range []*fakeStream{watch, create, page, query} {
+	for _, s := range []*fakeStream{watch, create, page, whole, query} {
 		s.finish(relay.Stats{})
 	}
 }

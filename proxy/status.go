@@ -260,7 +260,7 @@ var (
 	refuseJSON = row(Refusal{Code: codes.InvalidArgument, Reason: "JSON_INVALID", HTTP: 400,
 		Message: "{part} is not what this call takes, {problem}: read /openapi.json for its fields"})
 	refuseBodySize = row(Refusal{Code: codes.ResourceExhausted, Reason: "BODY_TOO_LARGE", HTTP: 413,
-		Message: "the body is larger than {limit} bytes, which no call needs: send a smaller one"})
+		Message: "the body is larger than {limit} bytes: send a smaller one (gRPC takes 512 KiB)"})
 	refuseBodySlow = row(Refusal{Code: codes.DeadlineExceeded, Reason: "BODY_TOO_SLOW", HTTP: 408,
 		Message: "the body was not there whole after {wait}: send it again, at once"})
 )

@@ -251,7 +251,7 @@ func (g *gateway) Run(ctx context.Context) error {
 	ready.Fail(needStay, "stopping")
 	endFront()
 	defer time.AfterFunc(ownLast, router.EndOwn).Stop()
-	cut := g.drain(server, refusing)
+	cut := g.drain(server, refusing, own)
 	endBehind()
 	return errors.Join(group.Wait(), cut)
 }
@@ -274,8 +274,8 @@ func (g *gateway) takeOver(ctx context.Context, server *relay.Server) error {
 	}
 }
 
-// drain lets running streams finish. It returns errCut if somebody would not wait.
-func (g *gateway) drain(servers ...*relay.Server) error {
+// drain lets what is running finish. It returns errCut if somebody would not wait.
+func (g *gateway) drain(servers ...interface{ Shutdown(context.Context) error }) error {
 	timeout := time.Duration(g.drainFor.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -256,6 +257,59 @@ func TestServeDrainsThoughSomebodyWatches(t *testing.T) {
 	}
 	if took := time.Since(begun); took < ownLast || took > ownLast+8*time.Second {
 		t.Errorf("it took %s", took)
+	}
+}
+
+// A session that is being created when a drain begins is created, however it was asked for.
+func TestServeDrainsCreates(t *testing.T) {
+	s := startServe(t)
+	token := s.command("token", "control", "--config", s.file, "--subject", "ada", "--org", "physics")
+	asked, gate := make(chan struct{}, 10), make(chan struct{})
+	held := func(x *proxytest.Exchange) error {
+		x.Drain()
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-gate
+		return status.Error(codes.Unimplemented, "no such service") // as Spark says, which is asked for its version then
+	}
+	s.spark.Script("Check", held)
+	answers := make(chan string, 2)
+	post := func(client *http.Client) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.addr+"/v1/sessions", strings.NewReader("{}"))
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		r.Header.Set("authorization", "Bearer "+strings.TrimSpace(token))
+		r.Header.Set("content-type", "application/json")
+		reply, err := client.Do(r)
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer reply.Body.Close()
+		text, _ := io.ReadAll(reply.Body)
+		answers <- reply.Status + " " + string(text)
+	}
+	two := &http.Transport{Protocols: new(http.Protocols)}
+	two.Protocols.SetUnencryptedHTTP2(true)
+	for _, client := range []*http.Client{{Transport: &http.Transport{}}, {Transport: two}} {
+		go post(client)
+		<-asked
+	}
+	s.signals <- syscall.SIGTERM
+	time.Sleep(ownLast + time.Second) // what has no end of its own is cut by now
+	close(gate)
+	for range 2 {
+		if got := <-answers; !strings.HasPrefix(got, "200 OK") || !strings.Contains(got, `"ACTIVE"`) {
+			t.Errorf("it was answered %s", got)
+		}
+	}
+	code := <-s.exit
+	if s.exit <- code; code != exitDone {
+		t.Errorf("exit %d, want %d", code, exitDone)
 	}
 }
 
