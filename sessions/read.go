@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -112,7 +113,7 @@ func (r *Resolver) readCarried(ctx context.Context, s Session) (*generationSpark
 		return nil, nil
 	}
 	if e != nil {
-		if _, ok := e.live.sparksOf(s.EngineGeneration); ok {
+		if _, ok := e.live.sparksOf(s); ok {
 			return nil, nil
 		}
 	}
@@ -123,7 +124,7 @@ func (r *Resolver) readCarried(ctx context.Context, s Session) (*generationSpark
 	if err != nil {
 		return nil, fmt.Errorf("resolve session %s: %w", s.ID, err)
 	}
-	return &generationSparks{generation: s.EngineGeneration, sparks: sparkRoutes(carried)}, nil
+	return &generationSparks{generation: s.EngineGeneration, engine: s.engineID(), sparks: sparkRoutes(carried)}, nil
 }
 
 // readBound reads what is bound to a session that comes into the cache. Later
@@ -180,8 +181,8 @@ func (r *Resolver) rememberMissing(id ID) {
 }
 
 // apply puts a record that was asked for at that time into the cache, unless a
-// newer one is there, and returns what stands then. insert says that a session
-// which is not in the cache comes into it.
+// newer one is there that the registry still has, and returns what stands then.
+// insert says that a session which is not in the cache comes into it.
 func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, asked time.Duration, insert bool) *snapshot {
 	r.mu.Lock()
 	e := r.known[s.ID]
@@ -193,9 +194,15 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 		return now
 	}
 	old := e.snapshot.Load()
-	if s.Revision < old.session.Revision {
+	undone := old.undone(s, asked)
+	if s.Revision < old.session.Revision && !undone {
 		r.mu.Unlock()
 		return old
+	}
+	if undone {
+		r.Logger.Warn("session registry has lost changes of a session: it goes on as it was before", zap.String("session", string(s.ID)),
+			zap.Uint64("known", old.session.Revision), zap.Uint64("found", s.Revision))
+		s.Revoked = allRevoked(old.session.Revoked, s.Revoked)
 	}
 	late := r.age(e) > r.Trust
 	e.confirmed.Store(max(e.confirmed.Load(), int64(asked)))
@@ -203,7 +210,7 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 		e.live.carried.Store(carried)
 	}
 	// What is done to wake a session is no change of its revision.
-	if s.Revision == old.session.Revision && s.Stage == old.session.Stage && (carried == nil || old.route != nil) {
+	if s.Revision == old.session.Revision && s.Stage == old.session.Stage && !undone && (carried == nil || old.route != nil) {
 		r.mu.Unlock()
 		r.protest(s, e)
 		return old
@@ -224,6 +231,32 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 	}
 	r.protest(s, e)
 	return now
+}
+
+// undone says that the registry no longer has the record which the cache knows: a
+// failover loses the last writes, and others may have taken their place. Only a read
+// that began when the cache knew it can tell. A closed session stays closed.
+func (s *snapshot) undone(now Session, asked time.Duration) bool {
+	old := &s.session
+	switch {
+	case asked <= s.applied, old.State == Closed, now.Revision > old.Revision:
+		return false
+	case now.Revision < old.Revision:
+		return true
+	}
+	return now.State != old.State || now.Generation != old.Generation || now.engineID() != old.engineID() ||
+		allRevoked(old.Revoked, now.Revoked) != old.Revoked
+}
+
+// allRevoked is known with those tokens of more that it lacks: what was revoked stays
+// so here, though the registry lost it.
+func allRevoked(known, more string) string {
+	for token := range strings.FieldsSeq(more) {
+		if !IsRevoked(known, token) {
+			known = strings.TrimPrefix(known+" "+token, " ")
+		}
+	}
+	return known
 }
 
 // protest wakes a session again that became idle while a stream of it was on its
@@ -282,7 +315,7 @@ func (r *Resolver) drop(e *entry) {
 
 // snapshotOf says what a record means to a caller.
 func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
-	snap := &snapshot{session: s, replaced: make(chan struct{})}
+	snap := &snapshot{session: s, applied: r.elapsed(), replaced: make(chan struct{})}
 	switch s.State {
 	case Active:
 		cluster, err := r.Clusters.Get(s.Cluster)
@@ -294,7 +327,7 @@ func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
 			snap.err = &FailedError{Session: s.ID, Reason: "its engine is on another machine than this Sconce: operators, see docs/operations.md on launch"}
 			return snap
 		}
-		sparks, ok := l.sparksOf(s.EngineGeneration)
+		sparks, ok := l.sparksOf(s)
 		if !ok { // Lookup reads it: readCarried
 			snap.err = ErrPending
 			return snap

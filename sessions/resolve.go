@@ -154,7 +154,8 @@ type snapshot struct {
 	session  Session
 	route    *Route
 	err      error
-	replaced chan struct{} // closed when there is a newer snapshot
+	applied  time.Duration // since start; a read that began later knows better
+	replaced chan struct{} // closed when there is another snapshot
 }
 
 // read is one read of a record that any number of callers wait for.

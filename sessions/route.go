@@ -105,20 +105,22 @@ type live struct {
 	carried atomic.Pointer[generationSparks] // of the newest generation that was read
 }
 
-// generationSparks is what a generation that is not the first began with.
+// generationSparks is what a generation that is not the first began with, on its
+// engine: where the registry lost a wake, another one has its generation.
 type generationSparks struct {
 	generation uint64
+	engine     string
 	sparks     map[SparkID]*SparkRoute
 }
 
-// sparksOf returns what the generation began with; ok is false where that has not
-// been read.
-func (l *live) sparksOf(generation uint64) (sparks map[SparkID]*SparkRoute, ok bool) {
-	if generation <= 1 {
+// sparksOf returns what the session's engine began with; ok is false where that has
+// not been read.
+func (l *live) sparksOf(s Session) (sparks map[SparkID]*SparkRoute, ok bool) {
+	if s.EngineGeneration <= 1 {
 		return nil, true
 	}
 	c := l.carried.Load()
-	if c == nil || c.generation != generation {
+	if c == nil || c.generation != s.EngineGeneration || c.engine != s.engineID() {
 		return nil, false
 	}
 	return c.sparks, true

@@ -138,3 +138,11 @@ type Session struct {
 	// StageAt is when that stage began, by the registry's clock; zero where there is none.
 	StageAt time.Time
 }
+
+// engineID names the engine; "" = there is none.
+func (s *Session) engineID() string {
+	if s.Engine == nil {
+		return ""
+	}
+	return s.Engine.ID
+}

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,6 +102,68 @@ func TestOlderRecordReplacesNothing(t *testing.T) {
 	r.changed(Change{ID: "s", State: Closed, Revision: 3})
 	if ends != 1 {
 		t.Errorf("one end was told %d times", ends)
+	}
+}
+
+// A failover loses the last writes. What was read after the cache knew them is what
+// the registry has now; a closed session stays closed, and a revoked token revoked.
+func TestRegistryComesBackOlder(t *testing.T) {
+	engine := func(id string) *Instance { return &Instance{ID: id} }
+	known := Session{ID: "s", Cluster: "c", State: Active, Revision: 5, Generation: 2, Engine: engine("1"), Revoked: "a b"}
+	for _, c := range []struct {
+		name   string
+		known  func(*Session)
+		found  func(*Session)
+		early  bool // the read began before the cache knew
+		undone bool
+	}{
+		{"the same", nil, func(*Session) {}, false, false},
+		{"older", nil, func(s *Session) { s.State, s.Revision, s.Generation = Idle, 4, 1 }, false, true},
+		{"older, read before", nil, func(s *Session) { s.State, s.Revision, s.Generation = Idle, 4, 1 }, true, false},
+		{"older than a close", func(s *Session) { s.State = Closed }, func(s *Session) { s.Revision = 4 }, false, false},
+		{"another state", nil, func(s *Session) { s.State = Failed }, false, true},
+		{"another state, read before", nil, func(s *Session) { s.State = Failed }, true, false},
+		{"another generation", nil, func(s *Session) { s.Generation = 3 }, false, true},
+		{"another engine", nil, func(s *Session) { s.Engine = engine("2") }, false, true},
+		{"no engine", nil, func(s *Session) { s.Engine = nil }, false, true},
+		{"another token revoked", nil, func(s *Session) { s.Revoked = "b c" }, false, true},
+		{"fewer tokens revoked", nil, func(s *Session) { s.Revoked = "b" }, false, false},
+		{"another beside a close", func(s *Session) { s.State = Closed }, func(s *Session) { s.Engine = nil }, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Unix(0, 0)
+			r, err := NewResolver(ResolverConfig{Directory: noDirectory{}, Now: func() time.Time { return now }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			was, found := known, known
+			if c.known != nil {
+				c.known(&was)
+			}
+			now = now.Add(time.Minute)
+			old := r.apply(was, nil, nil, r.elapsed(), true)
+			asked := r.elapsed() + time.Second
+			if c.early {
+				asked = r.elapsed() - time.Second
+			}
+			now = now.Add(2 * time.Second)
+			c.found(&found)
+			got := r.apply(found, nil, nil, asked, false)
+			if (got != old) != c.undone {
+				t.Fatalf("it stands as %+v", got.session)
+			}
+			if !c.undone {
+				return
+			}
+			for _, token := range strings.Fields(was.Revoked + " " + found.Revoked) {
+				if !IsRevoked(got.session.Revoked, token) {
+					t.Errorf("token %s is no longer revoked", token)
+				}
+			}
+			if again := r.apply(found, nil, nil, r.elapsed(), false); again != got {
+				t.Error("what the registry has now is news each time")
+			}
+		})
 	}
 }
 
