@@ -1,12 +1,15 @@
 package sessions_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/sconce-dev/sconce/sessions"
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // The registry fails over and loses a wake. Who knew the session by it leads nobody to
@@ -55,4 +58,47 @@ func TestLostWakeIsForgotten(t *testing.T) {
 			})
 		})
 	}
+}
+
+// impatient gives up on a lookup that reads too often.
+type impatient struct {
+	*storetest.Memory
+	reads  atomic.Int32
+	giveUp context.CancelFunc
+}
+
+func (i *impatient) Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session, error) {
+	if i.reads.Add(1) == 20 {
+		i.giveUp()
+	}
+	return i.Memory.Get(ctx, ids...)
+}
+
+// The cache takes a session for idle that the registry has as active again. Nothing is
+// to be woken, and that is not asked again and again.
+func TestLookupOfWhatIsNotToBeWoken(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		s := l.pending("c")
+		active := a.lookup(t, s.ID).Session
+		step(t, l.memory, active, sessions.Idle)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		registry := &impatient{Memory: l.memory, giveUp: cancel}
+		r, err := sessions.NewResolver(sessions.ResolverConfig{Directory: registry, Clusters: l.clusters, Waker: a.waker})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Record(ctx, s.ID); err != nil {
+			t.Fatal(err)
+		}
+		l.memory.Put(active)
+		route, err := r.Lookup(ctx, s.ID)
+		if err != nil || route.Session.Revision != active.Revision {
+			t.Errorf("%v after %d reads", err, registry.reads.Load())
+		}
+		if n := registry.reads.Load(); n > 5 {
+			t.Errorf("%d reads", n)
+		}
+	})
 }

@@ -212,6 +212,7 @@ func (r *Resolver) TryLookup(id ID) (*Route, bool) {
 // ErrNotFound, ErrClosed, ErrFailed, ErrNoCluster, ErrPending, ErrUnavailable,
 // a *LaunchError or *ClusterError, or the error of ctx.
 func (r *Resolver) Lookup(ctx context.Context, id ID) (*Route, error) {
+	var woken *snapshot
 	for {
 		if route, ok := r.TryLookup(id); ok {
 			return route, nil
@@ -223,7 +224,12 @@ func (r *Resolver) Lookup(ctx context.Context, id ID) (*Route, error) {
 		if !errors.Is(s.err, ErrPending) {
 			return s.route, s.err
 		}
-		if err := r.awaken(ctx, s); err != nil {
+		if s == woken { // it was not to be woken, and the cache does not know why
+			woken, err = nil, r.awaitChange(ctx, s)
+		} else {
+			woken, err = s, r.awaken(ctx, s)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
