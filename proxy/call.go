@@ -64,7 +64,7 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	if !a.engine.use() {
 		return nil, false
 	}
-	c.token = a.identity.TokenID
+	c.token, c.generation = a.identity.TokenID, a.route.Session.Generation
 	ended, ok = a.streams.join(&c.liveStream)
 	if ended == nil && ok {
 		if o := a.meter.enter(c.router.meters.at(c.began), c.method.Frees); o.limit != "" {

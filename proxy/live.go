@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"hash/maphash"
+	"math"
 	"sync"
 
 	"github.com/sconce-dev/sconce/proxy/relay"
@@ -19,6 +21,7 @@ const liveShards = 64
 // A session that ended stays known as ended until the second Sweep after it: a
 // stream that was admitted by a route of the moment before finds it so and is
 // refused, however the two goroutines interleave. So do the tokens that were revoked.
+// Of one that failed that is so up to the generation that failed: it may be woken.
 type Live struct {
 	seed   maphash.Seed
 	shards [liveShards]liveShard
@@ -54,7 +57,8 @@ type liveSession struct {
 type ending struct {
 	row   Refusal
 	reply *relay.Reply
-	quota bool // the stream alone may not pass; another one may
+	last  uint64 // the session's last generation that it ends
+	quota bool   // the stream alone may not pass; another one may
 }
 
 func newEnding(row Refusal) *ending { return &ending{row: row, reply: row.Reply()} }
@@ -66,6 +70,7 @@ type liveStream struct {
 	runs       operated
 	released   bool   // its operation was, while it was open; guarded by of.mu
 	token      string // id of the token that it came by
+	generation uint64 // of its route
 	of         *liveSession
 	prev, next *liveStream
 }
@@ -111,13 +116,19 @@ func NewLive() *Live {
 }
 
 // End cuts every stream of the session, and every one that was admitted but has
-// not joined yet. why chooses the words, as in the errors of package sessions.
+// not joined yet; where it failed, those of the generation that did and before. why
+// chooses the words, as in the errors of package sessions.
 func (l *Live) End(id sessions.ID, why error) {
 	row, ok := refuseRoute(why, string(id))
 	if !ok || row.Reason == refuseRegistry.Reason {
 		row = refuseSessionClosed.With("session", string(id))
 	}
 	e := newEnding(row)
+	e.last = math.MaxUint64
+	var failed *sessions.FailedError
+	if errors.As(why, &failed) && failed.Generation > 0 {
+		e.last = failed.Generation
+	}
 	for _, s := range l.session(id).end(e) {
 		s.Cut(e.reply) // outside the lock: it may end in leave
 	}
@@ -181,13 +192,16 @@ func (l *Live) session(id sessions.ID) *liveSession {
 	return s
 }
 
-// join adds a stream. ended is not nil where the session is over; ok is false
+// join adds a stream. ended is not nil where the session is over for it; ok is false
 // where the entry is no longer the session's, and another must be asked for.
 func (s *liveSession) join(n *liveStream) (ended *ending, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended != nil || s.gone {
+	if s.ended != nil && n.generation <= s.ended.last {
 		return s.ended, !s.gone
+	}
+	if s.gone {
+		return nil, false
 	}
 	if sessions.IsRevoked(s.revoked, n.token) {
 		return s.cut, true
@@ -238,9 +252,13 @@ func (s *liveSession) revoke(tokens string, why *ending) (open []cutter) {
 func (s *liveSession) end(why *ending) (open []cutter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = why
+	if s.ended == nil || s.ended.last <= why.last {
+		s.ended = why
+	}
 	for n := s.head; n != nil; n = n.next {
-		open = append(open, n.stream)
+		if n.generation <= why.last {
+			open = append(open, n.stream)
+		}
 	}
 	return open
 }

@@ -119,6 +119,43 @@ func TestSweepForgetsWhatIsUnused(t *testing.T) {
 	again.finish(relay.Stats{})
 }
 
+// A session that failed here is woken: it goes on by the route of its next generation,
+// whatever of the one before comes late. A close ends them all.
+func TestFailedSessionIsWoken(t *testing.T) {
+	tr := newTestRouter(t, nil)
+	route := func(generation uint64) *sessions.Route {
+		return sessions.NewRoute(sessions.Session{ID: aliceSession, Owner: "alice", Org: "acme", Generation: generation}, tr.cluster, sparkUUID)
+	}
+	send := func(generation uint64) *fakeStream {
+		tr.registry.set(aliceSession, route(generation))
+		return tr.send(sparkHead("ExecutePlan"))
+	}
+	failed := &sessions.FailedError{Session: aliceSession, Reason: "elsewhere", Generation: 2}
+	first := send(2)
+	tr.live.End(aliceSession, failed)
+	late := send(2)
+	woken := send(3)
+	tr.live.End(aliceSession, failed) // heard again
+	for _, s := range []*fakeStream{first, late} {
+		if s.reply == nil || reasonOf(t, s.reply) != "SESSION_FAILED" {
+			t.Errorf("of the generation that failed: %+v", s.reply)
+		}
+	}
+	if woken.reply != nil || woken.backend == nil {
+		t.Errorf("of the next one: %+v", woken.reply)
+	}
+	tr.live.End(aliceSession, sessions.ErrClosed)
+	tr.live.End(aliceSession, failed)
+	for _, s := range []*fakeStream{woken, send(4)} {
+		if s.reply == nil || reasonOf(t, s.reply) != "SESSION_CLOSED" {
+			t.Errorf("after the close: %+v", s.reply)
+		}
+	}
+	for _, s := range []*fakeStream{first, late, woken} {
+		s.finish(relay.Stats{})
+	}
+}
+
 // Streams come and go while their session ends: each one is refused or cut.
 func TestEndRacesWithStreams(t *testing.T) {
 	tr := newTestRouter(t, nil)

@@ -60,6 +60,8 @@ var (
 type FailedError struct {
 	Session ID
 	Reason  string
+	// Generation is the one that failed: one that comes after it may be good. 0 = all.
+	Generation uint64
 }
 
 func (e *FailedError) Error() string        { return ErrFailed.Error() + ": " + e.Reason }

@@ -324,7 +324,7 @@ func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
 			return snap
 		}
 		if cluster.Launcher != nil && s.Engine != nil && !cluster.Launcher.Reaches(*s.Engine) {
-			snap.err = &FailedError{Session: s.ID, Reason: "its engine is on another machine than this Sconce: operators, see docs/operations.md on launch"}
+			snap.err = &FailedError{Session: s.ID, Generation: s.Generation, Reason: "its engine is on another machine than this Sconce: operators, see docs/operations.md on launch"}
 			return snap
 		}
 		sparks, ok := l.sparksOf(s)
@@ -336,7 +336,7 @@ func (r *Resolver) snapshotOf(s Session, l *live) *snapshot {
 	case Closed:
 		snap.err = ErrClosed
 	case Failed:
-		snap.err = &FailedError{Session: s.ID, Reason: s.Reason}
+		snap.err = &FailedError{Session: s.ID, Generation: s.Generation, Reason: s.Reason}
 		if r.Waker != nil && r.Clusters.Wakeable(s) {
 			snap.err = ErrPending
 		}

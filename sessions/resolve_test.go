@@ -178,7 +178,7 @@ func TestLookupRefuses(t *testing.T) {
 		failed := step(t, m, active(t, m), sessions.Failed)
 		r.wantLookup(failed.ID, sessions.ErrFailed)
 		var why *sessions.FailedError
-		if _, err := r.Lookup(t.Context(), failed.ID); !errors.As(err, &why) || why.Session != failed.ID || why.Reason != "because" {
+		if _, err := r.Lookup(t.Context(), failed.ID); !errors.As(err, &why) || why.Session != failed.ID || why.Reason != "because" || why.Generation != 1 {
 			t.Errorf("a failed session says %v", err)
 		}
 		reads := m.Gets()

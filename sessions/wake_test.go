@@ -441,8 +441,9 @@ func TestEngineElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.replica().resolver.Lookup(t.Context(), s.ID); !errors.Is(err, sessions.ErrFailed) {
-			t.Errorf("got %v", err)
+		var why *sessions.FailedError
+		if _, err := l.replica().resolver.Lookup(t.Context(), s.ID); !errors.As(err, &why) || why.Generation != 1 {
+			t.Errorf("got %+v", err)
 		}
 	})
 }
