@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sconce-dev/sconce/sessions/failpoint"
 )
@@ -181,7 +183,7 @@ func (w *Waker) begin(s Session) (*waking, error) {
 		ctx, cancel := context.WithTimeout(w.ctx, w.Timeout)
 		defer cancel()
 		k.err = w.wake(ctx, s)
-		if errors.Is(k.err, context.DeadlineExceeded) && ctx.Err() != nil {
+		if tooLong(k.err) && ctx.Err() != nil {
 			k.err = fmt.Errorf("%w: waking it took more than %s", ErrPending, w.Timeout)
 		}
 		w.end(s, k, w.Now().Sub(began))
@@ -194,6 +196,11 @@ func (w *Waker) waking(id ID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.wakes[id] != nil
+}
+
+// tooLong says that the time was over, in our words or in an engine's.
+func tooLong(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
 }
 
 // end tells the callers how their wake ended.

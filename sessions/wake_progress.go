@@ -83,7 +83,7 @@ func wakeReason(err error) string {
 		return cluster.Reason
 	case errors.Is(err, ErrUnavailable):
 		return "the session registry was away"
-	case errors.Is(err, context.DeadlineExceeded):
+	case tooLong(err):
 		return "it took too long"
 	}
 	return "it was given up: the next request tries again"

@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sconce-dev/sconce/sessions"
 )
@@ -331,6 +335,25 @@ func TestRestoreFails(t *testing.T) {
 		l.state(s.ID, sessions.Pending)
 		l.engines(1, 0)
 	})
+}
+
+// A wake that takes more than its time is tried again by the next request, whoever says
+// that it took too long.
+func TestWakeThatTakesTooLong(t *testing.T) {
+	for _, says := range []error{context.DeadlineExceeded, status.Error(codes.DeadlineExceeded, "context deadline exceeded")} {
+		inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+			l.restores, l.restore = func() { time.Sleep(6 * time.Minute) }, fmt.Errorf("replay: %w", says)
+			a := l.replica()
+			s := l.pending("c")
+			if _, err := a.resolver.Lookup(t.Context(), s.ID); !errors.Is(err, sessions.ErrPending) {
+				t.Errorf("%v, want that it is pending", err)
+			}
+			if why := l.get(s.ID).WakeFailure; why != "it took too long" {
+				t.Errorf("its record says %q", why)
+			}
+			l.engines(1, 0)
+		})
+	}
 }
 
 // A registry that goes away meanwhile is no fault of the engine's: callers are told to
