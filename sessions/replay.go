@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -30,6 +32,9 @@ type Replayer struct {
 	Engine EngineClient
 	// Parallel is how many Spark sessions are brought up at a time; 0 = 4.
 	Parallel int
+	// Act is how long one act may take, and never more than half of the time that is left
+	// to the replay; one that takes longer is lost. 0 = 2 min.
+	Act time.Duration
 	// Logger; nil = none.
 	Logger *zap.Logger
 }
@@ -99,7 +104,7 @@ func (r *Replayer) all(ctx context.Context, cluster *Cluster, conn *grpc.ClientC
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			p := &replay{
-				journal: r.Journal, session: s, spark: spark, alive: map[string]bool{}, shared: cluster.Isolation == IsolateNone,
+				journal: r.Journal, session: s, spark: spark, act: cmp.Or(r.Act, 2*time.Minute), alive: map[string]bool{}, shared: cluster.Isolation == IsolateNone,
 				engine: sparkCaller{conn: conn, user: s.Owner, spark: spark},
 			}
 			p.begin(entries[spark])
@@ -178,6 +183,7 @@ type replay struct {
 	session Session
 	spark   SparkID
 	engine  sparkCaller
+	act     time.Duration   // how long one act may take
 	clones  int             // times that engine is still to be cloned, in the end to spark
 	alive   map[string]bool // temporary views by name: made by this replay, or lost
 	shared  bool            // the engine may outlive a replay that was not recorded
@@ -280,7 +286,8 @@ func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error 
 		}
 		return nil // else it was a lasting view
 	}
-	err := p.do(ctx, e)
+	limit := patience(ctx, p.act)
+	err := within(ctx, limit, func(ctx context.Context) error { return p.do(ctx, e) })
 	switch {
 	case err == nil, sealed.Committed && p.hasIt(e, err):
 		p.took(e)
@@ -289,6 +296,12 @@ func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error 
 		return err
 	}
 	why := "the new engine refuses it: " + reason(err)
+	if errors.Is(err, errSlow) {
+		if err := within(ctx, patience(ctx, answersWithin), p.hello); err != nil {
+			return err
+		}
+		why = fmt.Sprintf("on the new engine it took longer than %s", limit.Round(100*time.Millisecond))
+	}
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrJournalKey) {
 		why = "its content can no longer be read"
 	}
@@ -297,6 +310,36 @@ func (p *replay) entry(ctx context.Context, e *Entry, sealed SealedEntry) error 
 	}
 	p.lose(e, sealed.Seq, why, true)
 	return nil
+}
+
+// answersWithin is how long an engine has to show that it is there, after an act that took
+// too long.
+const answersWithin = 10 * time.Second
+
+// errSlow: all the time is over that an act may take, and not that of the replay.
+var errSlow = errors.New("it took too long")
+
+// patience is how long something may take: half of the time that is left, so that what
+// comes behind it has some, at most so long.
+func patience(ctx context.Context, most time.Duration) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return most
+	}
+	return min(most, max(time.Until(deadline)/2, 0).Truncate(time.Millisecond))
+}
+
+// within returns errSlow where do took longer than limit, and ctx goes on. It is no
+// deadline, which an engine would be told and could end the act by, a moment before us.
+func within(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
+	own, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer time.AfterFunc(limit, cancel).Stop()
+	err := do(own)
+	if err != nil && own.Err() != nil && ctx.Err() == nil {
+		return errSlow
+	}
+	return err
 }
 
 // hasIt says whether an engine refuses an act because an earlier replay, which could

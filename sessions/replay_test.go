@@ -2,12 +2,14 @@ package sessions_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -28,6 +30,9 @@ type fakeSpark struct {
 	cloned map[string]string   // the clone of a Spark session
 	refuse string              // acts with this word are refused
 	with   error
+	slow   string // acts with this word are never answered
+	dies   bool   // nor is anything behind one of those
+	dead   bool   // it was told one
 }
 
 const newEngine = "00000000-0000-4000-8000-00000000000b"
@@ -55,6 +60,10 @@ func newFakeSpark(t *testing.T) *fakeSpark {
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
+		if f.isSlow(word) {
+			<-x.Context().Done()
+			return x.Context().Err()
+		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.told = append(f.told, word)
@@ -77,6 +86,14 @@ func newFakeSpark(t *testing.T) *fakeSpark {
 		return x.Send(proxytest.Text(15, newEngine))
 	})
 	return f
+}
+
+func (f *fakeSpark) isSlow(word string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slow := f.slow != "" && strings.Contains(word, f.slow)
+	f.dead = f.dead || slow && f.dies
+	return slow || f.dead
 }
 
 // note adds to the line of a Spark session. That of one that is cloned goes on as its
@@ -395,6 +412,60 @@ func TestReplayWithoutEngine(t *testing.T) {
 	r.store.Fail(sessions.ErrUnavailable)
 	if _, err := r.replayer().Replay(t.Context(), engine.cluster(), r.session); !errors.Is(err, sessions.ErrUnavailable) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// An act that takes too long, such as one that fills a cache, is lost and said to be: else
+// the session would never be woken. It has at most half of the time that is left.
+func TestReplayOfWhatTakesTooLong(t *testing.T) {
+	for name, c := range map[string]struct {
+		act, all time.Duration
+		want     string
+	}{
+		"longer than an act may":    {500 * time.Millisecond, 0, "on the new engine it took longer than 500ms"},
+		"half of what all may take": {0, 2 * time.Second, "on the new engine it took longer than "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, engine := newJournalRig(t), newFakeSpark(t)
+			engine.slow = "CACHE"
+			r.begin(t, makes(statement("the table `t`, cached", "CACHE TABLE t AS SELECT 1"), "t"), "commit")
+			r.begin(t, needs(statement("temporary view `t` as altered", "ALTER VIEW t"), "t"), "commit")
+			r.begin(t, statement("the rest", "good"), "commit")
+			ctx := t.Context()
+			if c.all > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, c.all)
+				defer cancel()
+			}
+			replayer := r.replayer()
+			replayer.Act = c.act
+			done, err := replayer.Replay(ctx, engine.cluster(), r.session)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := done[r.spark]
+			if got.Entries != 1 || len(got.Lost) != 2 || got.Lost[0].What != "the table `t`, cached" || !got.Lost[0].Notable ||
+				!strings.HasPrefix(got.Lost[0].Why, c.want) || !got.Lost[1].Notable {
+				t.Errorf("%d replayed, lost %+v", got.Entries, got.Lost)
+			}
+		})
+	}
+}
+
+// An engine that hangs has not lost anything either.
+func TestReplayOnEngineThatHangs(t *testing.T) {
+	r, engine := newJournalRig(t), newFakeSpark(t)
+	engine.slow, engine.dies = "act", true
+	r.begin(t, statement("x", "act"), "commit")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	replayer := r.replayer()
+	replayer.Act = 200 * time.Millisecond
+	if done, err := replayer.Replay(ctx, engine.cluster(), r.session); err == nil || ctx.Err() != nil {
+		t.Errorf("replayed %+v, %v", done, err)
+	}
+	if carried, err := r.store.Carried(t.Context(), r.session.ID, r.session.Generation+1); err != nil || len(carried) != 0 {
+		t.Errorf("recorded %v, %v", carried, err)
 	}
 }
 
