@@ -69,6 +69,35 @@ func TestSweepGoesOnBehindAFault(t *testing.T) {
 	})
 }
 
+// slowStop is a launcher whose engines take their time to stop.
+type slowStop struct {
+	*launcher
+	takes time.Duration
+}
+
+func (s slowStop) Stop(ctx context.Context, in sessions.Instance) error {
+	select {
+	case <-time.After(s.takes):
+		return s.launcher.Stop(ctx, in)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// An engine has the time to stop that it was given, however long.
+func TestStopTakesItsTime(t *testing.T) {
+	for given, running := range map[time.Duration]int{2 * time.Minute: 1, 4 * time.Minute: 0} {
+		inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+			slow := slowStop{l.launcher, 3 * time.Minute}
+			l.clusters["c"].Launcher, l.clusters["final"].Launcher, l.stops = slow, slow, given
+			a, s := l.replica(), l.pending("c")
+			a.lookup(t, s.ID)
+			time.Sleep(idleAfter + 5*time.Minute)
+			l.engines(1, running)
+		})
+	}
+}
+
 // Replicas that do not know its cluster keep no session awake either: theirs is another
 // configuration, as while replicas are replaced one by one.
 func TestStrangersKeepNobodyAwake(t *testing.T) {

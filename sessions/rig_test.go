@@ -109,7 +109,8 @@ type life struct {
 	clusters sessions.Clusters
 	restored []sessions.Session
 	restore  error
-	restores func() // called when a restore begins
+	restores func()        // called when a restore begins
+	stops    time.Duration // as WakerConfig.StopTimeout
 	mu       sync.Mutex
 }
 
@@ -135,7 +136,7 @@ func inLife(t *testing.T, isolation sessions.Isolation, f func(t *testing.T, l *
 func (l *life) replica() *gateway {
 	l.t.Helper()
 	waker, err := sessions.NewWaker(sessions.WakerConfig{
-		Store: l.memory, Engine: l.engine, Clusters: l.clusters,
+		Store: l.memory, Engine: l.engine, Clusters: l.clusters, StopTimeout: l.stops,
 		Restore: func(_ context.Context, _ *sessions.Cluster, s sessions.Session) error {
 			if l.restores != nil {
 				l.restores()

@@ -34,9 +34,12 @@ type WakerConfig struct {
 	// never saw them. An error means that the session cannot run there. nil = there
 	// is nothing to bring.
 	Restore func(ctx context.Context, c *Cluster, s Session) error
-	// Timeout is how long one wake may take, from the lease to the active session.
-	// 0 = 5 min.
+	// Timeout is how long one wake may take, from the lease to the active session: longer
+	// than any launcher's own time to start. 0 = 5 min.
 	Timeout time.Duration
+	// StopTimeout is how long an engine may take to stop: longer than any launcher's own
+	// time to do it. 0 = 2 min.
+	StopTimeout time.Duration
 	// ProbeTimeout is how long a cluster that is an address has to answer. 0 = 30 s.
 	ProbeTimeout time.Duration
 	// Lease is how long a right to wake outlives a process that died with it; it is
@@ -95,6 +98,7 @@ func NewWaker(c WakerConfig) (*Waker, error) {
 		return nil, errors.New("waker: store and engine are needed")
 	}
 	setDefault(&c.Timeout, 5*time.Minute)
+	setDefault(&c.StopTimeout, 2*time.Minute)
 	setDefault(&c.ProbeTimeout, 30*time.Second)
 	setDefault(&c.Lease, 10*time.Second)
 	setDefault(&c.Poll, 200*time.Millisecond)

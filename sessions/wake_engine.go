@@ -223,7 +223,7 @@ const leaveTimeout = 5 * time.Second
 
 // stop ends an engine, whatever ended before it.
 func (w *Waker) stop(c *Cluster, in Instance) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), w.StopTimeout)
 	defer cancel()
 	if err := c.Launcher.Stop(ctx, in); err != nil {
 		w.Logger.Error("engine was not stopped: the sweep will try again", zap.String("cluster", c.Name), zap.String("engine", in.ID), zap.Error(err))
@@ -231,6 +231,3 @@ func (w *Waker) stop(c *Cluster, in Instance) {
 	}
 	w.Logger.Info("engine is stopped", zap.String("cluster", c.Name), zap.String("engine", in.ID))
 }
-
-// stopTimeout is above every launcher's own time to stop.
-const stopTimeout = 2 * time.Minute

@@ -122,7 +122,8 @@ func (g *gateway) Run(ctx context.Context) error {
 	replayer := &sessions.Replayer{Journal: journal, Store: store, Logger: log}
 	wakes := proxy.NewWakeMetrics(metrics)
 	waker, err := sessions.NewWaker(sessions.WakerConfig{
-		Store: store, Engine: sessions.EngineClient{}, Clusters: clusters, Restore: replayer.Restore, Staged: wakes.Staged, Woken: wakes.Woken, Now: g.now, Logger: log,
+		Store: store, Engine: sessions.EngineClient{}, Clusters: clusters, Restore: replayer.Restore, Staged: wakes.Staged, Woken: wakes.Woken,
+		Timeout: wakeTimeout(cfg.Clusters), StopTimeout: stopTimeout(cfg.Clusters), Now: g.now, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -120,6 +120,26 @@ func touchEvery(list []configs.Cluster) time.Duration {
 	return max(every, 500*time.Millisecond)
 }
 
+// wakeTimeout is how long a wake may take: any engine's start, and time to bring the
+// session's state there.
+func wakeTimeout(list []configs.Cluster) time.Duration {
+	longest := 5 * time.Minute
+	for _, c := range list {
+		longest = max(longest, c.Launch.StartTimeout+2*time.Minute)
+	}
+	return longest
+}
+
+// stopTimeout is how long an engine may take to stop: any one's orderly end, and to be
+// killed after that.
+func stopTimeout(list []configs.Cluster) time.Duration {
+	longest := 2 * time.Minute
+	for _, c := range list {
+		longest = max(longest, c.Launch.StopTimeout+30*time.Second)
+	}
+	return longest
+}
+
 func clusterTLS(t configs.ClusterTLS) *sessions.ClusterTLS {
 	return &sessions.ClusterTLS{CAFile: t.CA, ServerName: t.ServerName, CertFile: t.Cert, KeyFile: t.Key}
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/sconce-dev/sconce/configs"
 	"github.com/sconce-dev/sconce/proxy/proxytest"
@@ -35,6 +36,20 @@ func TestClusterList(t *testing.T) {
 	}
 	if _, err := clusterList([]configs.Cluster{{Name: "x", Address: "a:1", TokenFile: "gone"}}, nil); err == nil {
 		t.Error("a token file that is not there was taken")
+	}
+}
+
+// Engines have the times that are written for them, whichever cluster's are the longest.
+func TestTimesOfLaunches(t *testing.T) {
+	for _, c := range []struct{ start, stop, wantWake, wantStop time.Duration }{
+		{0, 0, 5 * time.Minute, 2 * time.Minute},
+		{3 * time.Minute, 90 * time.Second, 5 * time.Minute, 2 * time.Minute},
+		{10 * time.Minute, 5 * time.Minute, 12 * time.Minute, 5*time.Minute + 30*time.Second},
+	} {
+		list := []configs.Cluster{{Launch: configs.Launch{StartTimeout: c.start, StopTimeout: c.stop}}, {Launch: configs.Launch{StartTimeout: time.Second}}}
+		if wake, stop := wakeTimeout(list), stopTimeout(list); wake != c.wantWake || stop != c.wantStop {
+			t.Errorf("a start of %s and a stop of %s: a wake may take %s, a stop %s", c.start, c.stop, wake, stop)
+		}
 	}
 }
 
