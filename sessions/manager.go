@@ -126,7 +126,16 @@ func (m *Manager) Describe(ctx context.Context, a Actor, id ID) (Session, error)
 		return Session{}, err
 	}
 	entry.end(nil)
-	return s, nil
+	return m.shown(s), nil
+}
+
+// shown is a record as people see it: who was waking the session for longer than a wake
+// may take was killed meanwhile. The registry's clock and ours are some seconds apart.
+func (m *Manager) shown(s Session) Session {
+	if m.Now().Sub(s.StageAt) > m.Waker.Timeout {
+		s.Stage, s.StageAt = "", time.Time{}
+	}
+	return s
 }
 
 // ListRequest says which sessions to list.
@@ -178,5 +187,9 @@ func (m *Manager) List(ctx context.Context, a Actor, r ListRequest) (p Page, err
 	}
 	size := min(r.Size, maxPage)
 	setDefault(&size, defaultPage)
-	return m.Store.List(ctx, Query{Org: a.Org, Owner: owner, Name: r.Name, Closed: r.Closed, Labels: r.Labels, After: r.After, Limit: size})
+	p, err = m.Store.List(ctx, Query{Org: a.Org, Owner: owner, Name: r.Name, Closed: r.Closed, Labels: r.Labels, After: r.After, Limit: size})
+	for i, s := range p.Sessions {
+		p.Sessions[i] = m.shown(s)
+	}
+	return p, err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -238,6 +239,33 @@ func TestList(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// Who was killed while it woke a session is not said to be at it for ever.
+func TestStageWithoutItsWaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		s := m.create(t, ann, "a")
+		if err := m.memory.SetStage(t.Context(), s.ID, "starting the engine", ""); err != nil {
+			t.Fatal(err)
+		}
+		want := func(stage string) {
+			t.Helper()
+			list, err := m.List(t.Context(), ann, sessions.ListRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range append(list.Sessions, m.describe(t, s.ID)) {
+				if s.Stage != stage || s.StageAt.IsZero() != (stage == "") {
+					t.Errorf("stage %q since %s, want %q", s.Stage, s.StageAt, stage)
+				}
+			}
+		}
+		time.Sleep(4 * time.Minute)
+		want("starting the engine")
+		time.Sleep(2 * time.Minute)
+		want("")
+	})
 }
 
 func TestIssueToken(t *testing.T) {

@@ -131,6 +131,7 @@ for name, second in string.gmatch(steps, '(%w+)@?(%d*)') do
   if time[1] - second < 60 then names[#names + 1] = name .. '@' .. second end
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[4], 'reason', ARGV[5], 'changed', ARGV[6], 'steps', table.concat(names, ' '))
+redis.call('HDEL', KEYS[1], 'stage', 'staged') -- who was waking it may be gone
 if ARGV[4] == 'active' then
   redis.call('HINCRBY', KEYS[1], 'generation', 1)
   redis.call('HSET', KEYS[1], 'used', string.format('%.0f', now))

@@ -339,8 +339,8 @@ func testSchedule(t *testing.T, s *suite) {
 	must(t, s.Schedule(t.Context(), a, time.Time{}))
 }
 
-// Stages are told without a new revision, and a session that is active has none
-// that failed.
+// Stages are told without a new revision. A session that is active has none that
+// failed, and one whose state changed has none at all.
 func testStage(t *testing.T, s *suite) {
 	have := s.create(t, "ann", "")
 	must(t, s.SetStage(t.Context(), have.ID, "starting", "it was raining"))
@@ -361,8 +361,13 @@ func testStage(t *testing.T, s *suite) {
 	if !found[0].StageAt.IsZero() {
 		t.Errorf("no stage, and it began at %s", found[0].StageAt)
 	}
+	must(t, s.SetStage(t.Context(), have.ID, "starting", "it was raining"))
 	after := s.step(t, have, sessions.Active)
-	if after.WakeFailure != "" {
-		t.Errorf("an active session failed to wake: %q", after.WakeFailure)
+	if after.WakeFailure != "" || after.Stage != "" || !after.StageAt.IsZero() {
+		t.Errorf("an active session failed to wake: %q, and is being woken: %q, since %s", after.WakeFailure, after.Stage, after.StageAt)
+	}
+	must(t, s.SetStage(t.Context(), have.ID, "starting", ""))
+	if after = s.step(t, after, sessions.Idle); after.Stage != "" {
+		t.Errorf("a session that became idle is being woken: %q", after.Stage)
 	}
 }

@@ -252,6 +252,7 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 	}
 	s.State, s.Reason, s.ChangedAt = t.To, t.Reason, t.At
 	s.Revision++
+	s.Stage, s.StageAt = "", time.Time{}
 	if t.To == sessions.Active {
 		s.Generation++
 		s.UsedAt, s.WakeFailure = m.clock().Add(-t.Skew).UTC(), ""
