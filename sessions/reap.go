@@ -44,8 +44,10 @@ type Reaper struct {
 	ReaperConfig
 	start time.Time
 	// drift is how far the registry's clock was ahead of ours when it was last
-	// asked, skew by how much it has jumped ahead since the start.
+	// asked, skew by how much it has jumped ahead since the start, and jumped where it
+	// stood before the last jump: what was used later is not older than it looks.
 	drift, skew time.Duration
+	jumped      time.Time
 	asked       bool
 }
 
@@ -178,9 +180,20 @@ func (r *Reaper) clock(ctx context.Context) (time.Time, error) {
 	if moved := drift - r.drift; r.asked && (moved > jump || moved < -jump) {
 		r.Logger.Warn("the registry's clock jumped: no session becomes idle by that", zap.Duration("by", moved))
 		r.skew = max(0, r.skew+moved)
+		if moved > 0 {
+			r.jumped = now.Add(-moved)
+		}
 	}
 	r.drift, r.asked = drift, true
 	return now, nil
+}
+
+// skewOf is by how much a session was used later than it looks.
+func (r *Reaper) skewOf(s Session) time.Duration {
+	if s.UsedAt.After(r.jumped) {
+		return 0
+	}
+	return r.skew
 }
 
 // look decides about one session whose time has come, and when it is looked at
@@ -204,16 +217,16 @@ func (r *Reaper) look(ctx context.Context, s Session, now time.Time) (next time.
 // idle makes a session idle that was not used for its time and has no operation
 // running. Whether it was is decided by the registry, in the same step.
 func (r *Reaper) idle(ctx context.Context, s Session, now time.Time) (time.Time, error) {
-	limit := s.IdleTimeout
+	limit, skew := s.IdleTimeout, r.skewOf(s)
 	if limit == 0 {
 		return time.Time{}, nil
 	}
-	if rest := limit - now.Add(-r.skew).Sub(s.UsedAt); rest > 0 {
+	if rest := limit - now.Add(-skew).Sub(s.UsedAt); rest > 0 {
 		return now.Add(rest), nil
 	}
 	_, err := r.Store.Transition(ctx, s.ID, Transition{
 		From: Active, Generation: s.Generation, To: Idle, Reason: fmt.Sprintf("unused for %s", limit),
-		At: r.Now(), Unused: limit, Skew: r.skew,
+		At: r.Now(), Unused: limit, Skew: skew,
 	})
 	switch {
 	case err == nil:

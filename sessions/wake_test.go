@@ -161,6 +161,27 @@ func TestClockJumpsIdleNobody(t *testing.T) {
 	})
 }
 
+// What is used after a jump becomes idle in its time, and so does what is not.
+func TestClockJumpIsOver(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		a := l.replica()
+		used, unused := l.pending("c"), l.pending("c")
+		a.lookup(t, used.ID)
+		a.lookup(t, unused.ID)
+		time.Sleep(10 * time.Second)
+		for range 2 {
+			l.memory.Shift(48 * time.Hour)
+			time.Sleep(15 * time.Second)
+			a.lookup(t, used.ID).Use()
+		}
+		time.Sleep(idleAfter - 35*time.Second)
+		l.state(used.ID, sessions.Active)
+		l.state(unused.ID, sessions.Idle)
+		time.Sleep(40 * time.Second)
+		l.state(used.ID, sessions.Idle)
+	})
+}
+
 // An engine that ended: its session has failed within 5 s, says so, and its next
 // request wakes it, unless the cluster says no.
 func TestEngineEnds(t *testing.T) {
