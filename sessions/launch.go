@@ -73,7 +73,8 @@ type Launcher interface {
 	// its address is something else's.
 	Reaches(in Instance) bool
 	// Running returns all engines of the cluster that run, those of other replicas
-	// and of processes before this one too.
+	// and of processes before this one too. With an error it returns those that it could
+	// tell of.
 	Running(ctx context.Context) ([]Launched, error)
 }
 

@@ -48,18 +48,26 @@ func TestForgottenClusterLeavesItsPlace(t *testing.T) {
 	})
 }
 
-// faulty is a launcher that cannot list its engines.
-type faulty struct{ sessions.Launcher }
+// faulty is a launcher that cannot list all of its engines; none: that cannot list any.
+type faulty struct {
+	sessions.Launcher
+	none bool
+}
 
-func (faulty) Running(context.Context) ([]sessions.Launched, error) {
-	return nil, errors.New("a record cannot be read")
+func (f faulty) Running(ctx context.Context) ([]sessions.Launched, error) {
+	list, err := f.Launcher.Running(ctx)
+	if f.none {
+		list = nil
+	}
+	return list, errors.Join(err, errors.New("a record cannot be read"))
 }
 
 // A cluster whose engines cannot be listed keeps what crashes left behind on others
-// from nobody.
+// from nobody, nor does one engine that cannot be read keep the others of its cluster.
 func TestSweepGoesOnBehindAFault(t *testing.T) {
 	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
-		l.clusters["final"].Launcher = faulty{l.launcher}
+		l.clusters["final"].Launcher = faulty{l.launcher, true}
+		l.clusters["c"].Launcher = faulty{l.launcher, false}
 		l.replica()
 		if _, err := l.launcher.Launch(t.Context(), sessions.LaunchSpec{Cluster: "c", Session: newID(t), Generation: 1}, func(string) {}); err != nil {
 			t.Fatal(err)

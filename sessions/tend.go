@@ -89,11 +89,12 @@ type orphan struct {
 	cluster *Cluster
 }
 
-// suspects are the engines of a cluster that nobody is launching.
+// suspects are the engines of a cluster that nobody is launching, with an error those of
+// which that could be told.
 func (r *Reaper) suspects(ctx context.Context, c *Cluster) ([]orphan, error) {
-	running, err := c.Launcher.Running(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("engines of cluster %s: %w", c.Name, err)
+	running, fault := c.Launcher.Running(ctx)
+	if fault != nil {
+		fault = fmt.Errorf("engines of cluster %s: %w", c.Name, fault)
 	}
 	var list []orphan
 	for _, l := range running {
@@ -102,13 +103,13 @@ func (r *Reaper) suspects(ctx context.Context, c *Cluster) ([]orphan, error) {
 		}
 		leased, err := r.Store.EngineLeased(ctx, l.Spec.key())
 		if err != nil {
-			return nil, err
+			return list, errors.Join(fault, err)
 		}
 		if !leased {
 			list = append(list, orphan{l, c})
 		}
 	}
-	return list, nil
+	return list, fault
 }
 
 // sweepMembers takes sessions off engines on which they no longer are.

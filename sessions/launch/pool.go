@@ -27,12 +27,15 @@ var ErrTaken = errors.New("the engine does not stand by any more")
 type Standing struct {
 	// Ready would be started the same way today; Stale would not.
 	Ready, Stale []sessions.Launched
+	// Unread is how many engines may run of which it cannot be told whether they stand by.
+	Unread int
 }
 
 // Stock is a launcher whose engines can be started before anybody wants them.
 type Stock interface {
 	sessions.Launcher
-	// Standing lists the engines that stand by, the oldest first.
+	// Standing lists the engines that stand by, the oldest first, with an error those
+	// that it could tell of.
 	Standing(ctx context.Context) (Standing, error)
 	// Claim makes an engine that stands by spec's, for one caller of all there are
 	// on this machine. ErrTaken for the others.
@@ -43,7 +46,8 @@ type Stock interface {
 // Standing lists the engines that stand by.
 func (p *Process) Standing(context.Context) (Standing, error) {
 	var s Standing
-	list, err := p.records()
+	list, unread, err := p.records()
+	s.Unread = unread
 	for _, r := range list {
 		switch {
 		case !Pooled(r.Launched):
@@ -104,6 +108,7 @@ type Pool struct {
 	cfg   PoolConfig
 	log   *zap.Logger
 	taken chan struct{} // one was: fill up
+	said  string        // of listing, the fault that fill said last
 }
 
 // NewPool starts nothing: engines stand by once Run runs.
@@ -187,13 +192,16 @@ func (p *Pool) keepFull(ctx context.Context) {
 }
 
 // fill starts what is missing, one after the other, and stops what is too much:
-// replicas on one machine may have filled at the same time.
+// replicas on one machine may have filled at the same time. An engine that cannot be
+// read may stand by or not: it is not counted on, but no more of them are made than the
+// pool has places.
 func (p *Pool) fill(ctx context.Context) error {
 	for {
 		standing, err := p.Standing(ctx)
-		if err != nil {
+		if err != nil && standing.Unread == 0 { // nothing can be told
 			return err
 		}
+		p.listed(err)
 		surplus := standing.Stale
 		if n := len(standing.Ready); n > p.cfg.Size {
 			surplus = append(surplus, standing.Ready[p.cfg.Size:]...)
@@ -203,14 +211,29 @@ func (p *Pool) fill(ctx context.Context) error {
 				return err
 			}
 		}
-		if len(standing.Ready) >= p.cfg.Size {
+		switch {
+		case len(standing.Ready) >= p.cfg.Size:
 			return nil
+		case len(standing.Ready)+standing.Unread >= 2*p.cfg.Size:
+			return err
 		}
 		spec := sessions.LaunchSpec{Cluster: p.cfg.Cluster, KeepFor: p.cfg.KeepFor}
 		if _, err := p.Stock.Launch(ctx, spec, nil); err != nil {
 			return err
 		}
 	}
+}
+
+// listed says what cannot be listed, when that is news.
+func (p *Pool) listed(err error) {
+	said := ""
+	if err != nil {
+		said = err.Error()
+	}
+	if said != p.said && said != "" {
+		p.log.Warn("not all that stands by can be listed", zap.Error(err))
+	}
+	p.said = said
 }
 
 // retire stops an engine that stands by, once nobody else can take it.

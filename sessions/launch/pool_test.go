@@ -3,8 +3,11 @@ package launch_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sconce-dev/sconce/sessions"
@@ -117,6 +120,80 @@ func TestPoolReplacesStaleEngines(t *testing.T) {
 	if err := p.Alive(t.Context(), owned); err != nil {
 		t.Errorf("one that is owned was replaced: %v", err)
 	}
+}
+
+// spoil makes the record of an engine one that cannot be read, for as long as the test.
+func spoil(t *testing.T, cfg launch.Config, in sessions.Instance) {
+	t.Helper()
+	path := filepath.Join(cfg.StateDir, cfg.Cluster, in.ID, "engine.json")
+	record, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	write(record[:len(record)/2])
+	t.Cleanup(func() { write(record) })
+}
+
+// An engine whose record cannot be read keeps no other one from standing by, and from
+// being listed.
+func TestPoolBesideWhatCannotBeRead(t *testing.T) {
+	cfg := fake(t.TempDir())
+	stopAll(t, cfg)
+	spoil(t, cfg, mustLaunch(t, newProcess(t, cfg)))
+	p := newPool(t, cfg, 1)
+	run(t, p)
+	var got launch.Standing
+	await(t, func() bool {
+		var err error
+		got, err = p.Standing(t.Context())
+		return err != nil && got.Unread == 1 && len(got.Ready) == 1
+	}, "an engine that stands by")
+	if list, err := p.Running(t.Context()); err == nil || len(list) != 1 || list[0].ID != got.Ready[0].ID {
+		t.Errorf("running are %+v, %v", list, err)
+	}
+}
+
+// unreadable is a stock whose engines cannot be read once they are started.
+type unreadable struct {
+	launch.Stock
+	started int
+}
+
+func (u *unreadable) Standing(context.Context) (launch.Standing, error) {
+	if u.started == 0 {
+		return launch.Standing{}, nil
+	}
+	return launch.Standing{Unread: u.started}, errors.New("a record cannot be read")
+}
+
+func (u *unreadable) Launch(context.Context, sessions.LaunchSpec, func(string)) (sessions.Instance, error) {
+	u.started++
+	return sessions.Instance{}, nil
+}
+
+func (u *unreadable) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Where no engine can be read that is started, a pool does not start them without end.
+func TestPoolOfWhatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stock := &unreadable{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := launch.NewPool(launch.PoolConfig{Stock: stock, Size: 3}).Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if stock.started != 6 {
+			t.Errorf("%d were started", stock.started)
+		}
+	})
 }
 
 // Two replicas fill one pool; what is too much goes, and nobody gets another's.

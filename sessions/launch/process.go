@@ -150,7 +150,7 @@ func (p *Process) folders() ([]folder, error) {
 // Running lists the engines that serve, whoever started them. One that is being
 // started is not there yet: it ends with the process that starts it.
 func (p *Process) Running(context.Context) ([]sessions.Launched, error) {
-	list, err := p.records()
+	list, _, err := p.records()
 	var out []sessions.Launched
 	for _, r := range list {
 		out = append(out, r.Launched)
@@ -158,11 +158,12 @@ func (p *Process) Running(context.Context) ([]sessions.Launched, error) {
 	return out, err
 }
 
-// records are those of the engines that serve.
-func (p *Process) records() (list []record, err error) {
+// records are those of the engines that serve; unread is how many others there may be
+// of which the error is.
+func (p *Process) records() (list []record, unread int, err error) {
 	folders, err := p.folders()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var faults []error
 	for _, f := range folders {
@@ -182,7 +183,7 @@ func (p *Process) records() (list []record, err error) {
 			faults = append(faults, err)
 		}
 	}
-	return list, errors.Join(faults...)
+	return list, len(faults), errors.Join(faults...)
 }
 
 func (p *Process) know(in sessions.Instance) {
