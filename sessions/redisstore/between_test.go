@@ -134,3 +134,21 @@ func TestPlacesOfANodeThatIsAway(t *testing.T) {
 		t.Errorf("places that are left: %v, %v", left, err)
 	}
 }
+
+// A server that does not let its settings be read passes; one that goes away meanwhile
+// has not said so.
+func TestCheckOfWhatDoesNotTell(t *testing.T) {
+	server := miniredis.RunT(t) // it knows no CONFIG
+	s := openAt(t, server.Addr())
+	if err := s.Check(t.Context()); err != nil {
+		t.Errorf("it does not tell: %v", err)
+	}
+	s.rdb.AddHook(between{before: func(cmd redis.Cmder) {
+		if cmd.Name() == "config" {
+			server.Close()
+		}
+	}})
+	if err := s.Check(t.Context()); !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("it goes away: %v", err)
+	}
+}

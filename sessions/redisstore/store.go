@@ -216,8 +216,12 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	got, err := s.rdb.ConfigGet(ctx, "maxmemory-policy").Result()
+	var said redis.Error // by the server, and not by the way to it
+	if err != nil && !errors.As(err, &said) {
+		return unavailable(err)
+	}
 	policy := got["maxmemory-policy"]
-	if err != nil || policy == "" {
+	if policy == "" {
 		s.log.Warn("redis does not tell its maxmemory-policy: it must be noeviction", zap.Error(err))
 		return nil
 	}
