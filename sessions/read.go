@@ -206,6 +206,7 @@ func (r *Resolver) apply(s Session, bound []SparkID, carried *generationSparks, 
 	}
 	late := r.age(e) > r.Trust
 	e.confirmed.Store(max(e.confirmed.Load(), int64(asked)))
+	e.missed.Store(0)
 	if carried != nil {
 		e.live.carried.Store(carried)
 	}

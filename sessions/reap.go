@@ -114,10 +114,7 @@ func (r *Reaper) reap(ctx context.Context) error {
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	found, err := r.Store.Get(ctx, ids...)
-	if err != nil {
-		return err
-	}
+	found, away := r.Store.Get(ctx, ids...)
 	there := make(map[ID]Session, len(found))
 	for _, s := range found {
 		there[s.ID] = s
@@ -132,6 +129,8 @@ func (r *Reaper) reap(ctx context.Context) error {
 		s, ok := there[id]
 		next := time.Time{}
 		switch {
+		case !ok && away != nil: // it may be among those that could not be read
+			continue
 		case !ok: // there is nothing to look at any more
 		case !r.unknown(s):
 			if next, err = r.look(ctx, s, now); err != nil {
@@ -146,7 +145,7 @@ func (r *Reaper) reap(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return away
 }
 
 // unknown says that it is for another replica to look at a session. One that is closed

@@ -106,6 +106,43 @@ func TestStopTakesItsTime(t *testing.T) {
 	}
 }
 
+// A part of the registry is away: the sessions there are looked at when it is back, and
+// the others in their time.
+func TestReaperWithPartOfTheRegistry(t *testing.T) {
+	inLife(t, sessions.IsolateSession, func(t *testing.T, l *life) {
+		m := &shards{Memory: l.memory}
+		waker, err := sessions.NewWaker(sessions.WakerConfig{Store: m, Engine: &engine{}, Clusters: l.clusters})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reaper, err := sessions.NewReaper(sessions.ReaperConfig{Store: m, Waker: waker, Clusters: l.clusters})
+		if err != nil {
+			t.Fatal(err)
+		}
+		away, there := l.pending("c"), l.pending("c")
+		for _, s := range []sessions.Session{away, there} {
+			if err := waker.Wake(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- reaper.Run(ctx) }()
+		m.lose(away.ID)
+		time.Sleep(idleAfter + 5*time.Second)
+		l.state(there.ID, sessions.Idle)
+		l.state(away.ID, sessions.Active)
+		time.Sleep(time.Minute)
+		l.engines(2, 1)
+		m.lose()
+		time.Sleep(2 * time.Second)
+		l.state(away.ID, sessions.Idle)
+		cancel()
+		<-done
+		waker.Close()
+	})
+}
+
 // Replicas that do not know its cluster keep no session awake either: theirs is another
 // configuration, as while replicas are replaced one by one.
 func TestStrangersKeepNobodyAwake(t *testing.T) {

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -99,9 +100,9 @@ func (r *Resolver) keepChecking(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			r.check(ctx, r.inUse())
+			r.notePart(r.check(ctx, r.inUse()))
 		case <-r.dueNow:
-			r.check(ctx, r.takeDue())
+			_ = r.check(ctx, r.takeDue()) // what it could not read the next tick says
 		}
 	}
 }
@@ -139,30 +140,66 @@ func (r *Resolver) takeDue() []ID {
 	return ids
 }
 
-// check reads those sessions again. It stops at the first failure: the next
-// re-check is near.
-func (r *Resolver) check(ctx context.Context, ids []ID) {
+// check reads those sessions again. It stops where none of a batch can be read: the
+// next re-check is near. partly is why some could not be, where others could.
+func (r *Resolver) check(ctx context.Context, ids []ID) (partly error) {
 	for batch := range slices.Chunk(ids, recheckBatch) {
-		if ctx.Err() != nil || !r.checkBatch(ctx, batch) {
-			return
+		if ctx.Err() != nil {
+			break
 		}
+		some, err := r.checkBatch(ctx, batch)
+		if !some {
+			break
+		}
+		partly = cmp.Or(partly, err)
 	}
+	return partly
 }
 
-func (r *Resolver) checkBatch(ctx context.Context, ids []ID) bool {
+// notePart says when a part of the registry goes away, and when it is back.
+func (r *Resolver) notePart(away error) {
+	switch {
+	case away != nil && !r.partly:
+		r.Logger.Error("a part of the session registry is away: known sessions there go on",
+			zap.Duration("grace", r.Grace), zap.Error(away))
+	case away == nil && r.partly:
+		r.Logger.Info("no part of the session registry is away by itself any more")
+	}
+	r.partly = away != nil
+}
+
+// checkBatch says whether some of the records could be read, and why others could not.
+func (r *Resolver) checkBatch(ctx context.Context, ids []ID) (some bool, err error) {
 	asked := r.elapsed()
 	found, err := r.get(ctx, ids...)
-	if err != nil {
-		r.note(err)
-		return false
-	}
-	r.note(nil)
 	for _, s := range found {
 		r.apply(s, nil, nil, asked, false)
+	}
+	if err != nil && len(found) == 0 {
+		r.note(err)
+		return false, err
+	}
+	r.note(nil)
+	if err != nil {
+		r.missed(ids, found)
+		return true, err
 	}
 	if lost := len(ids) - len(found); lost > 0 {
 		r.Logger.Error("session registry has lost records: their sessions go on for a while",
 			zap.Int("lost", lost), zap.Duration("grace", r.Grace))
 	}
-	return true
+	return true, nil
+}
+
+// missed notes of which sessions the record could not be read, while others' were.
+func (r *Resolver) missed(ids []ID, found []Session) {
+	read := make(map[ID]bool, len(found))
+	for _, s := range found {
+		read[s.ID] = true
+	}
+	for _, id := range ids {
+		if e := r.table.get(id); e != nil && !read[id] {
+			e.missed.Add(1)
+		}
+	}
 }

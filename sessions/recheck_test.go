@@ -3,6 +3,8 @@ package sessions_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,6 +208,77 @@ func TestRegistryAway(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		r.lookup(known.ID)
 		r.lookup(unknown.ID)
+	})
+}
+
+// shards is a registry of which a part may be away.
+type shards struct {
+	*storetest.Memory
+	mu   sync.Mutex
+	away map[sessions.ID]bool
+}
+
+func (s *shards) lose(ids ...sessions.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = map[sessions.ID]bool{}
+	for _, id := range ids {
+		s.away[id] = true
+	}
+}
+
+func (s *shards) Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session, error) {
+	s.mu.Lock()
+	there := slices.DeleteFunc(slices.Clone(ids), func(id sessions.ID) bool { return s.away[id] })
+	s.mu.Unlock()
+	found, err := s.Memory.Get(ctx, there...)
+	if err == nil && len(there) < len(ids) {
+		err = sessions.ErrUnavailable
+	}
+	return found, err
+}
+
+// A part of the registry is away: the sessions there go on for the grace, and the others
+// as if nothing were.
+func TestPartOfTheRegistryIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &shards{Memory: storetest.NewMemory()}
+		r := newReplica(t, m.Memory, func(c *sessions.ResolverConfig) { c.Directory = m })
+		r.run(t)
+		there, closed := active(t, m.Memory), active(t, m.Memory)
+		var away []sessions.ID
+		for i := range 600 { // more than two batches
+			s := active(t, m.Memory)
+			r.lookup(s.ID).StreamOpened()
+			if i%2 == 0 {
+				away = append(away, s.ID)
+			}
+		}
+		r.lookup(there.ID).StreamOpened()
+		r.lookup(closed.ID).StreamOpened()
+		time.Sleep(time.Second)
+		m.lose(away...)
+		m.Silence(true)
+		step(t, m.Memory, closed, sessions.Closed)
+		began := time.Now()
+		for time.Since(began) < 29*time.Second {
+			if since := time.Since(began); since > 2*time.Second {
+				r.wantLookup(closed.ID, sessions.ErrClosed)
+				r.wantTry(away[7], true)
+			}
+			r.lookup(there.ID)
+			r.lookup(away[7])
+			time.Sleep(100 * time.Millisecond)
+		}
+		r.lookup(active(t, m.Memory).ID)
+		time.Sleep(3 * time.Second)
+		r.wantTry(there.ID, true)
+		r.wantTry(away[7], false)
+		r.wantLookup(away[7], sessions.ErrUnavailable)
+		m.lose()
+		time.Sleep(2 * time.Second)
+		r.wantTry(away[7], true)
+		r.wantEnds(1, sessions.ErrClosed)
 	})
 }
 

@@ -115,6 +115,7 @@ func setDefault[T comparable](v *T, def T) {
 //	    Recheck, and at once when a push says that it changed
 //	not read again within Trust (push and re-check both failed): asked for anew
 //	registry away: known sessions go on for Grace; all others get ErrUnavailable
+//	a part of it away: so it is for the sessions there
 //
 // So a close bites at once where the push arrives and within Trust where it is
 // lost, as long as the registry answers; else within Grace. A session is never
@@ -137,6 +138,8 @@ type Resolver struct {
 	missing map[ID]time.Duration // not found, until then since start
 	due     map[ID]struct{}      // to be read again at once
 	dueNow  chan struct{}        // holds a token if due is not empty, or all are due
+
+	partly bool // some of the last re-check could not be read; of Run's alone
 }
 
 // entry is one session in the cache. While it is there it is read again and again.
@@ -144,6 +147,7 @@ type entry struct {
 	id        ID
 	snapshot  atomic.Pointer[snapshot]
 	confirmed atomic.Int64 // when it was last read, nanoseconds since start
+	missed    atomic.Int32 // reads since then that got others' records and not this one
 	used      atomic.Bool  // since the last re-check
 	lastUsed  time.Duration
 	live      *live
@@ -387,7 +391,7 @@ func (r *Resolver) age(e *entry) time.Duration {
 
 func (r *Resolver) trusted(e *entry) bool {
 	age := r.age(e)
-	return age <= r.Trust || (age <= r.Grace && r.away())
+	return age <= r.Trust || (age <= r.Grace && (r.away() || e.missed.Load() >= 2))
 }
 
 // away says that the registry did not answer twice in a row.

@@ -18,7 +18,8 @@ type Store interface {
 	// Unrequest forgets which request made s, so that the same one makes another.
 	Unrequest(ctx context.Context, s Session, requestID string) error
 
-	// Get returns the records of those ids that have one, in the order of ids.
+	// Get returns the records of those ids that have one, in the order of ids; with
+	// ErrUnavailable those that could be read all the same.
 	Get(ctx context.Context, ids ...ID) ([]Session, error)
 
 	// List returns one page of an owner's or an organisation's sessions, the

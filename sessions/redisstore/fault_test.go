@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,6 +56,39 @@ func TestUnavailable(t *testing.T) {
 				t.Errorf("%s, redis %s: took %s", name, fault.name, took)
 			}
 		}
+	}
+}
+
+// One node of a Cluster is gone: what the others have is read all the same.
+func TestGetBesideANodeThatIsGone(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.StartRedisCluster(t, 3)
+	s := open(t, redisstore.Config{Addresses: cluster.Addrs, Cluster: true, Timeout: 2 * time.Second})
+	var ids, want []sessions.ID
+	for range 12 {
+		ids = append(ids, create(t, s, newSession(t, time.Now(), uuid.NewString()[:8]), "").ID)
+	}
+	node := func(id sessions.ID) int { return cluster.Node("sconce:s:{" + string(id) + "}") }
+	gone := node(ids[0])
+	for _, id := range ids {
+		if node(id) != gone {
+			want = append(want, id)
+		}
+	}
+	if len(want) == 0 {
+		t.Fatal("all are on one node")
+	}
+	cluster.Kill(gone)
+	found, err := s.Get(t.Context(), ids...)
+	if !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+	var got []sessions.ID
+	for _, one := range found {
+		got = append(got, one.ID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
 	}
 }
 

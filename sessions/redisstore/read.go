@@ -18,10 +18,11 @@ const (
 	listScans = 8
 )
 
-// Get implements sessions.Store. A record that can't be read is logged and left out.
+// Get implements sessions.Store: of a Cluster one node may be away, and the others answer.
+// A record that can't be read is logged and left out.
 func (s *Store) Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session, error) {
 	records := make([]*redis.MapStringStringCmd, len(ids))
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, away := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
 			if id.Valid() {
 				records[i] = p.HGetAll(ctx, s.keys.session(id))
@@ -29,12 +30,9 @@ func (s *Store) Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, unavailable(err)
-	}
 	found := make([]sessions.Session, 0, len(ids))
 	for i, id := range ids {
-		if records[i] == nil || len(records[i].Val()) == 0 {
+		if records[i] == nil || records[i].Err() != nil || len(records[i].Val()) == 0 {
 			continue
 		}
 		one, err := decode(id, records[i].Val())
@@ -44,7 +42,7 @@ func (s *Store) Get(ctx context.Context, ids ...sessions.ID) ([]sessions.Session
 		}
 		found = append(found, one)
 	}
-	return found, nil
+	return found, unavailable(away)
 }
 
 // Bound implements sessions.Store.

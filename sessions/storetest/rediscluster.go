@@ -17,9 +17,10 @@ type RedisCluster struct {
 	// Addrs are their addresses.
 	Addrs []string
 
-	t     testing.TB
-	nodes []*redis.Client
-	ids   []string
+	t       testing.TB
+	servers []*Redis
+	nodes   []*redis.Client
+	ids     []string
 }
 
 // StartRedisCluster joins n servers without the help of redis-cli: each is told of its
@@ -36,7 +37,7 @@ func StartRedisCluster(t testing.TB, n int) *RedisCluster {
 		}
 		node := redis.NewClient(&redis.Options{Addr: server.Addr})
 		t.Cleanup(func() { node.Close() })
-		c.Addrs, c.nodes = append(c.Addrs, server.Addr), append(c.nodes, node)
+		c.Addrs, c.nodes, c.servers = append(c.Addrs, server.Addr), append(c.nodes, node), append(c.servers, server)
 		c.must(node.ClusterAddSlotsRange(t.Context(), i*slots/n, (i+1)*slots/n-1).Err())
 		c.must(node.Do(t.Context(), "CLUSTER", "MEET", "127.0.0.1", first, bus).Err())
 		id, err := node.ClusterMyID(t.Context()).Result()
@@ -74,6 +75,17 @@ func (c *RedisCluster) awaitWhole(node *redis.Client) {
 		}
 	}
 }
+
+// Node is the number of the node that has a key.
+func (c *RedisCluster) Node(key string) int {
+	c.t.Helper()
+	slot, err := c.nodes[0].ClusterKeySlot(c.t.Context(), key).Result()
+	c.must(err)
+	return c.owner(int(slot))
+}
+
+// Kill ends a node as a crash would.
+func (c *RedisCluster) Kill(node int) { c.servers[node].Kill() }
 
 // Move moves the slot of a key from the node that has it to the next one, as a
 // resharding does, and calls between while its keys are on both.
