@@ -115,7 +115,10 @@ func (m *Manager) closeDue(ctx context.Context, id ID) error {
 		return nil // its create may be under way
 	case len(found) == 0:
 		return m.Deadlines.DropDue(ctx, id)
-	case found[0].State == Closed:
+	case found[0].State == Closed: // its close was cut short: this does the rest
+		if _, err := m.close(ctx, id, found[0].Reason); err != nil {
+			return err
+		}
 		return m.Deadlines.DropDue(ctx, id)
 	}
 	switch at, why := m.ending(found[0]); {

@@ -1,12 +1,15 @@
 package sessions_test
 
 import (
+	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sconce-dev/sconce/sessions"
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // An old session is closed once, by whichever replica, and its engine is told;
@@ -152,6 +155,52 @@ func TestAgeWaitsForTheRegistry(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if s := m.describe(t, s.ID); s.State != sessions.Closed {
 			t.Errorf("still %+v", s)
+		}
+	})
+}
+
+// halfway closes, and the first time does nothing but that.
+type halfway struct {
+	*storetest.Memory
+	closes atomic.Int32
+}
+
+func (h *halfway) Transition(ctx context.Context, id sessions.ID, t sessions.Transition) (sessions.Session, error) {
+	if h.closes.Add(1) > 1 {
+		return h.Memory.Transition(ctx, id, t)
+	}
+	found, err := h.Get(ctx, id)
+	if err != nil {
+		return sessions.Session{}, err
+	}
+	s := found[0]
+	s.State, s.Reason = sessions.Closed, t.Reason
+	h.Put(s)
+	return s, sessions.ErrUnavailable
+}
+
+// A close for age that was cut short is done to its end, once.
+func TestCloseForAgeIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		m.Deadlines = m.memory
+		s, err := m.Create(t.Context(), ann, sessions.CreateRequest{Options: sessions.Options{MaxAge: time.Minute}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := &halfway{Memory: m.memory}
+		m.Store = store
+		defer m.run(t)()
+		time.Sleep(time.Minute + 2*time.Second)
+		if s := m.describe(t, s.ID); s.State != sessions.Closed || store.closes.Load() != 1 {
+			t.Errorf("closed %d times: %+v", store.closes.Load(), s)
+		}
+		time.Sleep(5 * time.Minute)
+		if s := m.describe(t, s.ID); store.closes.Load() != 2 || s.Reason != "its maximum age of 1m0s was over" {
+			t.Errorf("closed %d times: %+v", store.closes.Load(), s)
+		}
+		if due, err := m.memory.TakeDue(t.Context(), time.Now().Add(time.Hour), time.Now(), 10); err != nil || len(due) > 0 {
+			t.Errorf("due are %v, %v", due, err)
 		}
 	})
 }

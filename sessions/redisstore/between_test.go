@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sconce-dev/sconce/sessions"
@@ -150,5 +152,51 @@ func TestCheckOfWhatDoesNotTell(t *testing.T) {
 	}})
 	if err := s.Check(t.Context()); !errors.Is(err, sessions.ErrUnavailable) {
 		t.Errorf("it goes away: %v", err)
+	}
+}
+
+// A close that is cut short, wherever, leaves the deadline of the session's age, by which
+// it is finished.
+func TestCloseCutShortIsDue(t *testing.T) {
+	server := miniredis.RunT(t)
+	s := openAt(t, server.Addr())
+	now := time.Now()
+	id, err := sessions.NewID(now, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Create(t.Context(), sessions.Session{
+		ID: id, Name: "a", Owner: "ann", Org: "acme", Cluster: "c", State: sessions.Pending, CreatedAt: now, MaxAge: time.Minute,
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Bind(t.Context(), id, sessions.SparkID(uuid.NewString())); err != nil {
+		t.Fatal(err)
+	}
+	due := func() int {
+		t.Helper()
+		list, err := s.TakeDue(t.Context(), now.Add(time.Hour), now, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	cut := true
+	s.rdb.AddHook(between{before: func(cmd redis.Cmder) {
+		if args := cmd.Args(); cut && len(args) > 1 && args[1] == unclaim.Hash() {
+			server.SetError("ERR gone")
+		}
+	}})
+	if closed, err := s.Transition(t.Context(), id, sessions.CloseAt(now, "")); err == nil || closed.State != sessions.Closed {
+		t.Errorf("closed is %+v, %v", closed, err)
+	}
+	server.SetError("")
+	if due() != 1 {
+		t.Error("nobody will finish it")
+	}
+	cut = false
+	if _, err := s.Transition(t.Context(), id, sessions.CloseAt(now, "")); err != nil || due() != 0 {
+		t.Errorf("finished: %v, and due", err)
 	}
 }

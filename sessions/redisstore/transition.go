@@ -130,18 +130,14 @@ func (s *Store) copies(ctx context.Context, key string, kept time.Duration) (n i
 	return n, false, err
 }
 
-// afterClose does what lies under other hash tags than the session's.
+// afterClose does what lies under other hash tags than the session's. The deadline of its
+// age goes last: where this is cut short, the close that comes of it does the rest.
 func (s *Store) afterClose(ctx context.Context, closed sessions.Session) error {
 	names := s.keys.names(closed.Org, closed.Owner)
 	if err := release.Run(ctx, s.rdb, []string{names}, closed.Name, string(closed.ID)).Err(); err != nil {
 		return unavailable(err)
 	}
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.SRem(ctx, s.keys.openInOrg(closed.Org), string(closed.ID))
-		p.ZRem(ctx, s.keys.due(), string(closed.ID))
-		return nil
-	})
-	if err != nil {
+	if err := s.rdb.SRem(ctx, s.keys.openInOrg(closed.Org), string(closed.ID)).Err(); err != nil {
 		return unavailable(err)
 	}
 	if err := s.dropTokens(ctx, closed); err != nil {
@@ -156,5 +152,5 @@ func (s *Store) afterClose(ctx context.Context, closed sessions.Session) error {
 			return err
 		}
 	}
-	return nil
+	return s.DropDue(ctx, closed.ID)
 }
