@@ -201,10 +201,12 @@ type Journal struct {
 	// KeyFile holds the keys that it is encrypted with, 32 bytes in base64, one a
 	// line, the first writes; "" = one that is derived from auth.signing_key.
 	KeyFile string `yaml:"key_file"`
-	// Bytes bounds the journal of one Spark session, Artifacts the files that were
-	// uploaded to one session; above zero.
-	Bytes     Size `yaml:"bytes"`
-	Artifacts Size `yaml:"artifacts"`
+	// Bytes bounds the journal of one Spark session, SessionBytes those of all Spark
+	// sessions of one session together, Artifacts the files that were uploaded to it;
+	// above zero.
+	Bytes        Size `yaml:"bytes"`
+	SessionBytes Size `yaml:"session_bytes"`
+	Artifacts    Size `yaml:"artifacts"`
 }
 
 // Log is what the process says of itself, on standard error.
@@ -228,7 +230,7 @@ func Default() *Config {
 			DialTimeout: 200 * time.Millisecond,
 			Timeout:     200 * time.Millisecond,
 		},
-		Journal: Journal{Bytes: 16 << 20, Artifacts: 64 << 20},
+		Journal: Journal{Bytes: 16 << 20, SessionBytes: 64 << 20, Artifacts: 64 << 20},
 		Auth: Auth{
 			Issuer:           "sconce",
 			Leeway:           30 * time.Second,

@@ -313,7 +313,8 @@ func (l *loader) readable(path, file string) bool {
 
 // journal checks that there is room for something.
 func (l *loader) journal() {
-	for key, size := range map[string]Size{"journal.bytes": l.config.Journal.Bytes, "journal.artifacts": l.config.Journal.Artifacts} {
+	j := l.config.Journal
+	for key, size := range map[string]Size{"journal.bytes": j.Bytes, "journal.session_bytes": j.SessionBytes, "journal.artifacts": j.Artifacts} {
 		if size < 1<<10 {
 			l.fault(key, "%s: write at least 1KiB", size)
 		}

@@ -71,7 +71,7 @@ func redisConfig(c *configs.Config, now func() time.Time, log *zap.Logger) (redi
 	return redisstore.Config{
 		Addresses: r.Addresses, Cluster: r.Mode == "cluster", Master: r.Master, Database: r.Database,
 		Username: r.Username, Password: password, TLS: secure,
-		MaxJournal: int(c.Journal.Bytes), MaxBlobs: int(c.Journal.Artifacts),
+		MaxJournal: int(c.Journal.Bytes), MaxJournals: int(c.Journal.SessionBytes), MaxBlobs: int(c.Journal.Artifacts),
 		DialTimeout: r.DialTimeout, Timeout: r.Timeout, PoolSize: r.PoolSize,
 		MaxTokens: l.TokensPerSession, MaxOwned: l.SessionsPerOwner, MaxInOrg: l.SessionsPerOrg,
 		MaxOwnedTokens: l.TokensPerOwner, MaxOrgTokens: l.TokensPerOrg,

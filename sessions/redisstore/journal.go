@@ -18,9 +18,12 @@ import (
 //
 //	<spark> n              the number that was given out last
 //	<spark> count, bytes   what its entries are together
+//	<spark> beyond         how many of them were added when the session's journals were full
 //	<spark> run            grows with each entry that has no slot
 //	<spark> s <slot>       "<run> <seq>" of the committed entry that holds the slot
 //	<spark> e <seq>        "<c|b> <size> <pieces> <run> <slot>", c = committed
+//	bytes                  what the entries of all Spark sessions are, and cost, together
+//	counted                when that was last counted, in seconds
 //	b <name>               "<size> <pieces>" of a blob
 //	blobs                  what the blobs are together, in bytes
 //
@@ -33,14 +36,21 @@ const pieceBytes = 256 << 10
 // lostBeyond is how many entries that only say what was lost a full journal takes.
 const lostBeyond = 256
 
-// journalCaps are Config.MaxJournal, MaxBlobs and MaxEntries.
-type journalCaps struct{ bytes, blobs, entries int }
+// Where all journals of a session are full together, each Spark session has a few of
+// these, and small ones, so that its client is told at all.
+const (
+	lostBeyondAll = 4
+	lostSmall     = 4 << 10
+)
+
+// journalCaps are Config.MaxJournal, MaxJournals, MaxBlobs and MaxEntries.
+type journalCaps struct{ bytes, all, blobs, entries int }
 
 func (c *journalCaps) set(from Config) {
 	for _, f := range []struct {
 		to   *int
 		from int
-	}{{&c.bytes, from.MaxJournal}, {&c.blobs, from.MaxBlobs}, {&c.entries, from.MaxEntries}} {
+	}{{&c.bytes, from.MaxJournal}, {&c.all, from.MaxJournals}, {&c.blobs, from.MaxBlobs}, {&c.entries, from.MaxEntries}} {
 		if f.from > 0 {
 			*f.to = f.from
 		}
@@ -48,7 +58,7 @@ func (c *journalCaps) set(from Config) {
 }
 
 func (s *Store) journalKeys(id sessions.ID) []string {
-	return []string{s.keys.session(id), s.keys.journal(id), s.keys.parts(id)}
+	return []string{s.keys.session(id), s.keys.journal(id), s.keys.parts(id), s.keys.bound(id)}
 }
 
 func seqField(seq uint64) string { return fmt.Sprintf("%016x", seq) }
@@ -75,14 +85,17 @@ func (s *Store) AddEntry(ctx context.Context, id sessions.ID, spark sessions.Spa
 	if !id.Valid() {
 		return sessions.ErrNotFound
 	}
-	beyond := 0
+	beyond, beyondAll := 0, 0
 	if sessions.IsLostSlot(e.Slot) {
 		beyond = lostBeyond
+		if len(e.Body) <= lostSmall {
+			beyondAll = lostBeyondAll
+		}
 	}
 	// Asked before the pieces are written, and again with them there.
 	ask := func(add string) error {
 		got, err := addEntry.Run(ctx, s.rdb, s.journalKeys(id), string(spark), seqField(e.Seq), len(e.Body), pieces(len(e.Body)),
-			e.Slot, s.journal.bytes+beyond*1024, s.journal.entries+beyond, add).Text()
+			e.Slot, s.journal.bytes+beyond*1024, s.journal.entries+beyond, add, s.journal.all, beyondAll).Text()
 		if err != nil {
 			return unavailable(err)
 		}

@@ -31,28 +31,78 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 return 'done'
 `)
 
+// spent tells what the entries of all Spark sessions are together, each with entryCost
+// beside its body. It is counted anew once a minute from what is kept of each: replicas
+// of before it was counted do not keep it.
+const spent = `
+local function spent()
+  local now = tonumber(redis.call('TIME')[1])
+  local have = redis.call('HMGET', KEYS[2], 'bytes', 'counted')
+  local age = now - tonumber(have[2] or '0')
+  if have[1] and age >= 0 and age < 60 then return tonumber(have[1]) end
+  local sum = 0
+  for _, spark in ipairs(redis.call('SMEMBERS', KEYS[4])) do
+    local of = redis.call('HMGET', KEYS[2], spark .. ' bytes', spark .. ' count')
+    sum = sum + tonumber(of[1] or '0') + ` + entryCost + ` * tonumber(of[2] or '0')
+  end
+  redis.call('HSET', KEYS[2], 'bytes', string.format('%.0f', sum), 'counted', now)
+  return sum
+end
+`
+
+// entryCost is about what an entry takes in Redis beside its body, in bytes.
+const entryCost = "512"
+
 // addEntry adds an entry whose body is written.
 //
-//	KEYS[1] record     KEYS[2] journal    KEYS[3] parts
+//	KEYS[1] record     KEYS[2] journal    KEYS[3] parts    KEYS[4] the session's Spark ids
 //	ARGV[1] Spark id   ARGV[2] seq        ARGV[3] size of its body   ARGV[4] pieces
 //	ARGV[5] slot or "" ARGV[6] how many bytes the journal may have
 //	ARGV[7] how many entries it may have  ARGV[8] "" = only ask
+//	ARGV[9] how many bytes all journals of the session may have
+//	ARGV[10] how many entries of this Spark session may be beyond that
 //
 // Returns "done", "full", "missing" or "closed".
-var addEntry = redis.NewScript(whileOpen + `
+var addEntry = redis.NewScript(whileOpen + spent + `
 local spark = ARGV[1]
 if redis.call('HEXISTS', KEYS[2], spark .. ' e ' .. ARGV[2]) == 1 then return 'done' end -- the first answer was lost
-local have = redis.call('HMGET', KEYS[2], spark .. ' bytes', spark .. ' count', spark .. ' run')
+local have = redis.call('HMGET', KEYS[2], spark .. ' bytes', spark .. ' count', spark .. ' run', spark .. ' beyond')
 if tonumber(have[1] or '0') + tonumber(ARGV[3]) > tonumber(ARGV[6]) then return 'full' end
 if tonumber(have[2] or '0') + 1 > tonumber(ARGV[7]) then return 'full' end
+local cost = tonumber(ARGV[3]) + ` + entryCost + `
+local beyond = spent() + cost > tonumber(ARGV[9])
+if beyond and tonumber(have[4] or '0') + 1 > tonumber(ARGV[10]) then return 'full' end
 if ARGV[8] == '' then return 'done' end
 local run = have[3] or '0'
 if ARGV[5] == '' then run = tostring(redis.call('HINCRBY', KEYS[2], spark .. ' run', 1)) end
 redis.call('HINCRBY', KEYS[2], spark .. ' bytes', ARGV[3])
 redis.call('HINCRBY', KEYS[2], spark .. ' count', 1)
+redis.call('HINCRBY', KEYS[2], 'bytes', cost)
+if beyond then redis.call('HINCRBY', KEYS[2], spark .. ' beyond', 1) end
 redis.call('HSET', KEYS[2], spark .. ' e ' .. ARGV[2], 'b ' .. ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. run .. ' ' .. ARGV[5])
 return 'done'
 `)
+
+// dropping takes entries of a Spark session out.
+const dropping = `
+local spark = ARGV[1]
+local function entry(seq)
+  local value = redis.call('HGET', KEYS[2], spark .. ' e ' .. seq)
+  if not value then return nil end
+  return string.match(value, '^(%a) (%d+) (%d+) (%d+) (.*)$')
+end
+local function drop(seq)
+  local state, size, pieces, run, slot = entry(seq)
+  if not state then return end
+  redis.call('HDEL', KEYS[2], spark .. ' e ' .. seq)
+  redis.call('HINCRBY', KEYS[2], spark .. ' bytes', -tonumber(size))
+  redis.call('HINCRBY', KEYS[2], spark .. ' count', -1)
+  if redis.call('HEXISTS', KEYS[2], 'bytes') == 1 then redis.call('HINCRBY', KEYS[2], 'bytes', -tonumber(size) - ` + entryCost + `) end
+  local beyond = spark .. ' beyond'
+  if string.sub(slot, 1, 5) == 'lost-' and tonumber(redis.call('HGET', KEYS[2], beyond) or '0') > 0 then redis.call('HINCRBY', KEYS[2], beyond, -1) end
+  for i = 0, tonumber(pieces) - 1 do redis.call('HDEL', KEYS[3], spark .. ' ' .. seq .. ' ' .. i) end
+end
+`
 
 // settleEntry commits an entry or takes it back.
 //
@@ -60,23 +110,11 @@ return 'done'
 //	ARGV[1] Spark id   ARGV[2] seq        ARGV[3] "commit" or "abort"
 //
 // Returns "done", also where there is no such entry.
-var settleEntry = redis.NewScript(`
-local spark = ARGV[1]
-local function entry(seq)
-  local value = redis.call('HGET', KEYS[2], spark .. ' e ' .. seq)
-  if not value then return nil end
-  return string.match(value, '^(%a) (%d+) (%d+) (%d+) (.*)$')
-end
-local function drop(seq, size, pieces)
-  redis.call('HDEL', KEYS[2], spark .. ' e ' .. seq)
-  redis.call('HINCRBY', KEYS[2], spark .. ' bytes', -tonumber(size))
-  redis.call('HINCRBY', KEYS[2], spark .. ' count', -1)
-  for i = 0, tonumber(pieces) - 1 do redis.call('HDEL', KEYS[3], spark .. ' ' .. seq .. ' ' .. i) end
-end
+var settleEntry = redis.NewScript(dropping + `
 local state, size, pieces, run, slot = entry(ARGV[2])
 if not state then return 'done' end
 if ARGV[3] == 'abort' then
-  drop(ARGV[2], size, pieces)
+  drop(ARGV[2])
   return 'done'
 end
 redis.call('HSET', KEYS[2], spark .. ' e ' .. ARGV[2], 'c ' .. size .. ' ' .. pieces .. ' ' .. run .. ' ' .. slot)
@@ -86,10 +124,7 @@ local held = redis.call('HGET', KEYS[2], field)
 if held then
   local before, seq = string.match(held, '^(%d+) (%x+)$')
   if seq > ARGV[2] then return 'done' end
-  if before == run and seq < ARGV[2] then
-    local found, oldSize, oldPieces = entry(seq)
-    if found then drop(seq, oldSize, oldPieces) end
-  end
+  if before == run and seq < ARGV[2] then drop(seq) end
 end
 redis.call('HSET', KEYS[2], field, run .. ' ' .. ARGV[2])
 return 'done'

@@ -28,12 +28,13 @@ import (
 // Whoever changes what is written records the next file and leaves the others alone;
 // also where it is the form of a value alone, which no test sees:
 //
-//	go test ./sessions/redisstore -run TestLayoutIsRecorded -layout.record testdata/layout-5.txt
+//	go test ./sessions/redisstore -run TestLayoutIsRecorded -layout.record testdata/layout-6.txt
 var recordLayout = flag.String("layout.record", "", "write the present layout to this file, layout-N.txt or shared-N.txt")
 
 // newestLayout is what this version writes. 2: steps have names. 3: the good tokens of owners
-// and organisations. 4: the second behind the name of a step.
-const newestLayout = "testdata/layout-4.txt"
+// and organisations. 4: the second behind the name of a step. 5: what the journals of a
+// session are together.
+const newestLayout = "testdata/layout-5.txt"
 
 // The time of the story, and when what must not end in it ends.
 var (

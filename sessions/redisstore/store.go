@@ -56,9 +56,10 @@ type Config struct {
 	MaxOwnedEngines, MaxOrgEngines int
 	// MaxAudit is about how many entries the audit stream holds. 0 = 100,000.
 	MaxAudit int64
-	// MaxJournal bounds the journal of one Spark session, MaxBlobs the artifacts of
-	// one session, in bytes. 0 = 16 MiB, 64 MiB.
-	MaxJournal, MaxBlobs int
+	// MaxJournal bounds the journal of one Spark session, MaxJournals those of all Spark
+	// sessions of one session together, MaxBlobs its artifacts, in bytes.
+	// 0 = 16 MiB, 64 MiB, 64 MiB.
+	MaxJournal, MaxJournals, MaxBlobs int
 	// MaxEntries is how many entries the journal of one Spark session may have.
 	// 0 = 4,096.
 	MaxEntries int
@@ -77,6 +78,7 @@ const (
 	defaultMaxToken = 1000
 	defaultMaxAudit = 100_000
 	defaultJournal  = 16 << 20
+	defaultJournals = 64 << 20
 	defaultBlobs    = 64 << 20
 	defaultEntries  = 4096
 	// bindingsOutlive is how much longer than its record a session's bindings
@@ -145,7 +147,7 @@ func New(c Config) (*Store, error) {
 		maxOwnedTokens: c.MaxOwnedTokens, maxOrgTokens: c.MaxOrgTokens,
 
 		maxAudit: defaultMaxAudit,
-		journal:  journalCaps{bytes: defaultJournal, blobs: defaultBlobs, entries: defaultEntries},
+		journal:  journalCaps{bytes: defaultJournal, all: defaultJournals, blobs: defaultBlobs, entries: defaultEntries},
 		maxKeys:  defaultMaxKeys,
 		now:      time.Now,
 		log:      zap.NewNop(),

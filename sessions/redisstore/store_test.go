@@ -25,7 +25,7 @@ func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	c.MaxOwned, c.MaxInOrg = storetest.MaxOwned, storetest.MaxInOrg
 	c.MaxOwnedTokens, c.MaxOrgTokens = storetest.MaxOwnedTokens, storetest.MaxOrgTokens
 	c.MaxOwnedEngines, c.MaxOrgEngines = storetest.MaxOwnedEngines, storetest.MaxOrgEngines
-	c.MaxJournal, c.MaxEntries, c.MaxBlobs = storetest.MaxJournal, storetest.MaxEntries, storetest.MaxBlobs
+	c.MaxJournal, c.MaxJournals, c.MaxEntries, c.MaxBlobs = storetest.MaxJournal, storetest.MaxJournals, storetest.MaxEntries, storetest.MaxBlobs
 	s, err := redisstore.New(c)
 	if err != nil {
 		t.Fatal(err)

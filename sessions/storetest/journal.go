@@ -115,6 +115,57 @@ func testJournalCaps(t *testing.T, s *suite) {
 	must(t, try("", MaxJournal)) // each has a cap of its own
 }
 
+// All journals of a session have a cap together. Beyond it each takes a few words of what
+// was lost, and who takes something back has room again.
+func testJournalsOfASession(t *testing.T, s *suite) {
+	mine, other := s.active(t, "ann", "a"), s.active(t, "ann", "b")
+	try := func(id sessions.ID, spark sessions.SparkID, slot string, size int) (uint64, error) {
+		seq, err := s.NextEntry(t.Context(), id, spark)
+		must(t, err)
+		return seq, s.AddEntry(t.Context(), id, spark, sessions.SealedEntry{Seq: seq, Slot: slot, Body: make([]byte, size)})
+	}
+	const most = MaxJournal - 1<<10 // of which a session may have three
+	first, second, third, fourth := newSpark(), newSpark(), newSpark(), newSpark()
+	for _, spark := range []sessions.SparkID{first, second, third} {
+		_, err := try(mine.ID, spark, "", most)
+		must(t, err)
+	}
+	full := func(spark sessions.SparkID) {
+		t.Helper()
+		_, err := try(mine.ID, spark, "", 2<<10)
+		wantError(t, err, sessions.ErrJournalFull)
+		_, err = try(mine.ID, spark, "", most)
+		wantError(t, err, sessions.ErrJournalFull)
+	}
+	full(fourth)
+	_, err := try(other.ID, fourth, "", most)
+	must(t, err)
+	for n := range lostBeyondAll {
+		_, err = try(mine.ID, first, fmt.Sprint("lost-", n), 2<<10)
+		must(t, err)
+	}
+	_, err = try(mine.ID, first, "lost-more", 2<<10)
+	wantError(t, err, sessions.ErrJournalFull)
+	_, err = try(mine.ID, fourth, "lost-long", lostSmall+1)
+	wantError(t, err, sessions.ErrJournalFull)
+	told, err := try(mine.ID, fourth, "lost-one", 2<<10) // each has its own
+	must(t, err)
+	must(t, s.SettleEntry(t.Context(), mine.ID, fourth, told, false))
+	must(t, s.DropJournal(t.Context(), mine.ID, first))
+	for range 3 { // what is replaced, taken back or dropped counts no more
+		seq, err := try(mine.ID, first, "k", most/2)
+		must(t, err)
+		must(t, s.SettleEntry(t.Context(), mine.ID, first, seq, true))
+	}
+	seq, err := try(mine.ID, fourth, "", most/2-1<<10)
+	must(t, err)
+	full(fourth)
+	must(t, s.SettleEntry(t.Context(), mine.ID, fourth, seq, false))
+	_, err = try(mine.ID, fourth, "", most/2-1<<10)
+	must(t, err)
+	full(fourth)
+}
+
 func testJournalEndsWithClose(t *testing.T, s *suite) {
 	mine, spark := s.active(t, "ann", "a"), newSpark()
 	seq := s.add(t, mine.ID, spark, "", "a", "commit")

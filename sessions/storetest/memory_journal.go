@@ -12,13 +12,22 @@ import (
 
 // What the journals of a registry that the suite is given may hold.
 const (
-	MaxJournal = 1 << 20
-	MaxEntries = 16
-	MaxBlobs   = 1 << 20
+	MaxJournal  = 1 << 20
+	MaxJournals = 3 << 20
+	MaxEntries  = 16
+	MaxBlobs    = 1 << 20
 )
 
-// lostBeyond is how many entries that only say what was lost a full journal takes.
-const lostBeyond = 256
+// lostBeyond is how many entries that only say what was lost a full journal takes, and
+// lostBeyondAll each journal of a session that is full of them.
+const (
+	lostBeyond    = 256
+	lostBeyondAll = 4
+	lostSmall     = 4 << 10
+)
+
+// entryCost is what an entry takes beside its body, in bytes.
+const entryCost = 512
 
 // memoryJournal is what is kept of one session's journals.
 type memoryJournal struct {
@@ -33,7 +42,33 @@ type memoryJournal struct {
 
 type memoryEntry struct {
 	sessions.SealedEntry
-	run int // how many entries without a slot were added before
+	run    int  // how many entries without a slot were added before
+	beyond bool // the session's journals were full
+}
+
+// spent is what the entries of all Spark sessions are together.
+func (j *memoryJournal) spent() (n int) {
+	for _, list := range j.entries {
+		for _, e := range list {
+			n += len(e.Body) + entryCost
+		}
+	}
+	return n
+}
+
+// full says whether all journals are, for e, and have taken their share of what may go
+// beyond.
+func (j *memoryJournal) full(spark sessions.SparkID, e sessions.SealedEntry) (beyond, full bool) {
+	if j.spent()+len(e.Body)+entryCost <= MaxJournals {
+		return false, false
+	}
+	n := 0
+	for _, have := range j.entries[spark] {
+		if have.beyond {
+			n++
+		}
+	}
+	return true, n >= lostBeyondAll || len(e.Body) > lostSmall || !sessions.IsLostSlot(e.Slot)
 }
 
 // journal returns the session's, or why there is none. Under mu.
@@ -98,14 +133,15 @@ func (m *Memory) AddEntry(ctx context.Context, id sessions.ID, spark sessions.Sp
 		if sessions.IsLostSlot(e.Slot) {
 			beyond = lostBeyond
 		}
-		if size > MaxJournal+beyond*1024 || len(list) >= MaxEntries+beyond {
+		over, full := j.full(spark, e)
+		if full || size > MaxJournal+beyond*1024 || len(list) >= MaxEntries+beyond {
 			return sessions.ErrJournalFull
 		}
 		if e.Slot == "" {
 			run++
 		}
 		e.Committed, e.Body = false, bytes.Clone(e.Body)
-		list = append(list, memoryEntry{e, run})
+		list = append(list, memoryEntry{e, run, over})
 		slices.SortFunc(list, func(a, b memoryEntry) int { return cmp.Compare(a.Seq, b.Seq) })
 		j.entries[spark] = list
 		return nil

@@ -31,8 +31,8 @@ type Registry interface {
 const MaxBound = 3
 
 // Run runs the suite. open returns a registry with MaxBound, MaxTokens, MaxOwned,
-// MaxInOrg, MaxOwnedTokens, MaxOrgTokens, MaxOwnedEngines, MaxOrgEngines, MaxJournal, MaxEntries,
-// MaxBlobs and MaxKeys; all that it returns in one test share their data, as the replicas of Sconce do.
+// MaxInOrg, MaxOwnedTokens, MaxOrgTokens, MaxOwnedEngines, MaxOrgEngines, MaxJournal, MaxJournals,
+// MaxEntries, MaxBlobs and MaxKeys; all that it returns in one test share their data, as the replicas of Sconce do.
 func Run(t *testing.T, open func(t *testing.T) Registry) {
 	tests := map[string]func(*testing.T, *suite){
 		"Create":                 testCreate,
@@ -96,6 +96,7 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"JournalOrder":           testJournalOrder,
 		"JournalSlots":           testJournalSlots,
 		"JournalCaps":            testJournalCaps,
+		"JournalsOfASession":     testJournalsOfASession,
 		"JournalEndsWithClose":   testJournalEndsWithClose,
 		"JournalRace":            testJournalRace,
 		"Blobs":                  testBlobs,
