@@ -177,19 +177,39 @@ func (s *Store) EntryBody(ctx context.Context, id sessions.ID, spark sessions.Sp
 	return s.getPieces(ctx, id, string(spark)+" "+seqField(seq), f[1])
 }
 
-// DropJournal implements sessions.JournalStore.
+// DropJournal implements sessions.JournalStore. What is the Spark session's is looked for
+// among all that its session has, a little at a time, so that Redis serves others meanwhile.
 func (s *Store) DropJournal(ctx context.Context, id sessions.ID, spark sessions.SparkID) error {
-	all, err := s.Entries(ctx, id)
-	if err != nil {
-		return err
+	journal, begin := s.keys.journal(id), string(spark)+" "
+	some, err := s.rdb.HExists(ctx, journal, begin+"count").Result()
+	if err != nil || !some {
+		return unavailable(err)
 	}
-	for _, e := range all[spark] {
-		if err := s.SettleEntry(ctx, id, spark, e.Seq, false); err != nil {
-			return err
+	for cursor := uint64(0); ; {
+		var found []string
+		if found, cursor, err = s.rdb.HScan(ctx, journal, cursor, begin+"*", scanned).Result(); err != nil {
+			return unavailable(err)
+		}
+		args := []any{string(spark)}
+		for i := 0; i < len(found); i += 2 { // field, value, ...
+			if what := strings.TrimPrefix(found[i], begin); strings.HasPrefix(what, "e ") || strings.HasPrefix(what, "s ") {
+				args = append(args, what)
+			}
+		}
+		if len(args) == 1 && cursor != 0 {
+			continue
+		}
+		if err := dropFields.Run(ctx, s.rdb, s.journalKeys(id), args...).Err(); err != nil {
+			return unavailable(err)
+		}
+		if cursor == 0 {
+			return nil
 		}
 	}
-	return nil
 }
+
+// scanned is how many fields of a journal are looked at in one command.
+const scanned = 500
 
 // PutBlob implements sessions.JournalStore.
 func (s *Store) PutBlob(ctx context.Context, id sessions.ID, name string, body []byte) error {

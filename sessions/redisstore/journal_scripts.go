@@ -130,6 +130,23 @@ redis.call('HSET', KEYS[2], field, run .. ' ' .. ARGV[2])
 return 'done'
 `)
 
+// dropFields takes entries and slots of a Spark session out, and once it has none left all
+// but the number that was given out last.
+//
+//	KEYS[1] record     KEYS[2] journal    KEYS[3] parts
+//	ARGV[1] Spark id   ARGV[2] and on: "e <seq>" or "s <slot>"
+//
+// Returns "done".
+var dropFields = redis.NewScript(dropping + `
+for i = 2, #ARGV do
+  if string.sub(ARGV[i], 1, 2) == 'e ' then drop(string.sub(ARGV[i], 3)) else redis.call('HDEL', KEYS[2], spark .. ' ' .. ARGV[i]) end
+end
+if tonumber(redis.call('HGET', KEYS[2], spark .. ' count') or '0') <= 0 then
+  redis.call('HDEL', KEYS[2], spark .. ' count', spark .. ' bytes', spark .. ' run', spark .. ' beyond')
+end
+return 'done'
+`)
+
 // addBlob adds a blob whose body is written, once.
 //
 //	KEYS[1] record    KEYS[2] journal    KEYS[3] parts

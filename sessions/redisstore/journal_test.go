@@ -3,6 +3,10 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,4 +89,104 @@ func TestJournalsAreCountedAnew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A journal that is dropped leaves nothing but the number that was given out last, and
+// what others have; also where an older replica took its entries out and left the rest.
+func TestDropJournalLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s, raw, id, sparks, key := journalOn(t, redisstore.Config{MaxEntries: 4096})
+	for _, spark := range sparks[:2] {
+		for n := range 600 {
+			seq, err := addBytes(t, s, id, spark, []string{"", "k" + strconv.Itoa(n)}[n%2], 100)
+			if err == nil && n%3 > 0 {
+				err = s.SettleEntry(t.Context(), id, spark, seq, true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := func() (fields, pieces int) {
+		t.Helper()
+		for _, field := range raw.HKeys(t.Context(), key).Val() {
+			if strings.HasPrefix(field, string(sparks[0])+" ") {
+				fields++
+			}
+		}
+		for _, piece := range raw.HKeys(t.Context(), strings.TrimSuffix(key, "journal")+"parts").Val() {
+			if strings.HasPrefix(piece, string(sparks[0])+" ") {
+				pieces++
+			}
+		}
+		return fields, pieces
+	}
+	drop := func() {
+		t.Helper()
+		if err := s.DropJournal(t.Context(), id, sparks[0]); err != nil {
+			t.Fatal(err)
+		}
+		if fields, pieces := left(); fields != 1 || pieces != 0 {
+			t.Errorf("%d fields and %d pieces are left", fields, pieces)
+		}
+	}
+	drop()
+	if all, err := s.Entries(t.Context(), id); err != nil || len(all[sparks[1]]) != 600 {
+		t.Errorf("the other has %d entries, %v", len(all[sparks[1]]), err)
+	}
+	if spent := raw.HGet(t.Context(), key, "bytes").Val(); spent != strconv.Itoa(600*(100+512)) {
+		t.Errorf("what is left is counted as %s", spent)
+	}
+	if seq, err := addBytes(t, s, id, sparks[0], "", 1); err != nil || seq != 601 {
+		t.Errorf("the next is number %d, %v", seq, err)
+	}
+	raw.HDel(t.Context(), key, string(sparks[0])+" e "+fmt.Sprintf("%016x", 601))
+	raw.HSet(t.Context(), key, string(sparks[0])+" count", 0, string(sparks[0])+" s old", "0 0000000000000001")
+	raw.HDel(t.Context(), strings.TrimSuffix(key, "journal")+"parts", string(sparks[0])+" "+fmt.Sprintf("%016x", 601)+" 0")
+	drop()
+}
+
+// Redis is asked for a little at a time, and nothing where there is no journal.
+func TestDropJournalIsCheap(t *testing.T) {
+	t.Parallel()
+	s, raw, id, sparks, key := journalOn(t, redisstore.Config{MaxEntries: 4096})
+	for range 3_000 {
+		if _, err := addBytes(t, s, id, sparks[0], "", 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw.ConfigResetStat(t.Context())
+	for range 100 {
+		if err := s.DropJournal(t.Context(), id, sparks[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	calls := commands(t, raw)
+	if calls["hexists"] != 100 || calls["hscan"]+calls["hgetall"]+calls["evalsha"] != 0 {
+		t.Errorf("of no journal: %v", calls)
+	}
+	raw.ConfigResetStat(t.Context())
+	if err := s.DropJournal(t.Context(), id, sparks[0]); err != nil {
+		t.Fatal(err)
+	}
+	if calls = commands(t, raw); calls["hgetall"] != 0 || calls["hscan"] < 3 || calls["evalsha"] > 10 {
+		t.Errorf("of 3,000 entries: %v", calls)
+	}
+	if n := raw.HLen(t.Context(), key).Val(); n != 3 {
+		t.Errorf("%d fields are left", n)
+	}
+}
+
+// commands is how often Redis was told each since its counts were reset.
+func commands(t *testing.T, raw *redis.Client) map[string]int {
+	t.Helper()
+	text, err := raw.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := map[string]int{}
+	for _, m := range regexp.MustCompile(`cmdstat_(\w+):calls=(\d+)`).FindAllStringSubmatch(text, -1) {
+		calls[m[1]], _ = strconv.Atoi(m[2])
+	}
+	return calls
 }

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"cmp"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +26,8 @@ func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	c.MaxOwned, c.MaxInOrg = storetest.MaxOwned, storetest.MaxInOrg
 	c.MaxOwnedTokens, c.MaxOrgTokens = storetest.MaxOwnedTokens, storetest.MaxOrgTokens
 	c.MaxOwnedEngines, c.MaxOrgEngines = storetest.MaxOwnedEngines, storetest.MaxOrgEngines
-	c.MaxJournal, c.MaxJournals, c.MaxEntries, c.MaxBlobs = storetest.MaxJournal, storetest.MaxJournals, storetest.MaxEntries, storetest.MaxBlobs
+	c.MaxJournal, c.MaxJournals, c.MaxBlobs = storetest.MaxJournal, storetest.MaxJournals, storetest.MaxBlobs
+	c.MaxEntries = cmp.Or(c.MaxEntries, storetest.MaxEntries)
 	s, err := redisstore.New(c)
 	if err != nil {
 		t.Fatal(err)
