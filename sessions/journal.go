@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,9 +37,8 @@ type JournalConfig struct {
 type Journal struct {
 	JournalConfig
 
-	mu      sync.Mutex
-	pending []settlement
-	ready   chan struct{} // holds a token if there are any
+	queue settleQueue
+	ready chan struct{} // holds a token if there are any in it
 }
 
 // Ticket is an entry that was begun.
@@ -49,15 +47,6 @@ type Ticket struct {
 	spark   SparkID
 	seq     uint64 // 0 = the whole journal of spark
 }
-
-type settlement struct {
-	Ticket
-	commit bool
-}
-
-// maxPending bounds the entries that wait to be settled. One beyond it stays
-// uncommitted, which is safe.
-const maxPending = 10_000
 
 // NewJournal checks c and starts nothing. Call Run.
 func NewJournal(c JournalConfig) (*Journal, error) {
@@ -68,7 +57,7 @@ func NewJournal(c JournalConfig) (*Journal, error) {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
-	return &Journal{JournalConfig: c, ready: make(chan struct{}, 1)}, nil
+	return &Journal{JournalConfig: c, queue: newSettleQueue(), ready: make(chan struct{}, 1)}, nil
 }
 
 // Begin records an act that is about to reach the engine. What is over a cap is
@@ -189,13 +178,7 @@ func (j *Journal) Settle(t Ticket, commit bool) {
 	if t.session == "" || t.seq == 0 && commit {
 		return
 	}
-	j.mu.Lock()
-	full := len(j.pending) >= maxPending
-	if !full {
-		j.pending = append(j.pending, settlement{t, commit})
-	}
-	j.mu.Unlock()
-	if full {
+	if !j.queue.add(settlement{t, commit}) {
 		j.Logger.Warn("journal entry stays uncommitted: too many wait", zap.String("session", string(t.session)))
 		return
 	}
@@ -219,23 +202,16 @@ func (j *Journal) Run(ctx context.Context) error {
 	}
 }
 
-// settleAll settles what waits, in order. With the registry away it stops and
-// comes again.
+// settleAll settles what waits. With the registry away it stops and comes again.
 func (j *Journal) settleAll(ctx context.Context) {
 	for {
-		j.mu.Lock()
-		if len(j.pending) == 0 {
-			j.mu.Unlock()
+		s, ok := j.queue.next()
+		if !ok {
 			return
 		}
-		batch := j.pending
-		j.pending = nil
-		j.mu.Unlock()
-		for i, s := range batch {
-			if err := j.settleOne(ctx, s); errors.Is(err, ErrUnavailable) {
-				j.again(ctx, batch[i:])
-				return
-			}
+		if err := j.settleOne(ctx, s); errors.Is(err, ErrUnavailable) {
+			j.again(ctx, s)
+			return
 		}
 	}
 }
@@ -257,10 +233,8 @@ func (j *Journal) settleOne(ctx context.Context, s settlement) error {
 }
 
 // again puts back what the registry could not take, and waits a little.
-func (j *Journal) again(ctx context.Context, rest []settlement) {
-	j.mu.Lock()
-	j.pending = append(append([]settlement(nil), rest...), j.pending...)
-	j.mu.Unlock()
+func (j *Journal) again(ctx context.Context, s settlement) {
+	j.queue.putBack(s)
 	pause := time.NewTimer(time.Second)
 	defer pause.Stop()
 	select {
