@@ -147,6 +147,7 @@ func TestOverRelayJournal(t *testing.T) {
 		{"a query", "ExecutePlan", sparkPlan("SELECT 1"), status("0"), nil},
 		{"an upload", "AddArtifacts", uploadFrames("a", "b"), status("0"), []string{"begin AddArtifacts artifacts files/0 to files/1", "settle true"}},
 		{"a clone", "CloneSession", grpcFrame(appendText(appendText(nil, 1, sparkUUID), 4, sparkB)), status("13"), []string{"clone " + sparkUUID + " " + sparkB, "settle false"}},
+		{"a clone on an engine that has none", "CloneSession", grpcFrame(appendText(appendText(nil, 1, sparkUUID), 4, sparkB)), status("12"), []string{"clone " + sparkUUID + " " + sparkB, "settle false"}},
 		{"a release", "ReleaseSession", grpcFrame(appendText(nil, 1, sparkUUID)), status("0"), []string{"forget " + sparkUUID}},
 		{"a release that failed", "ReleaseSession", grpcFrame(appendText(nil, 1, sparkUUID)), status("13"), nil},
 	} {

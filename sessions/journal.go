@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,6 +36,8 @@ type JournalConfig struct {
 type Journal struct {
 	JournalConfig
 
+	clones cloneTurns
+
 	queue settleQueue
 	ready chan struct{} // holds a token if there are any in it
 }
@@ -57,35 +58,44 @@ func NewJournal(c JournalConfig) (*Journal, error) {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
-	return &Journal{JournalConfig: c, queue: newSettleQueue(), ready: make(chan struct{}, 1)}, nil
+	return &Journal{JournalConfig: c, clones: newCloneTurns(), queue: newSettleQueue(), ready: make(chan struct{}, 1)}, nil
 }
 
 // Begin records an act that is about to reach the engine. What is over a cap is
 // recorded as lost, and is no error. ErrUnavailable, ErrClosed, ErrNotFound: the
 // act is not recorded and must not go on.
 func (j *Journal) Begin(ctx context.Context, id ID, spark SparkID, e *Entry) (Ticket, error) {
-	t := Ticket{session: id, spark: spark}
-	if err := j.putArtifacts(ctx, id, e); err != nil {
-		return t, err
-	}
-	seq, err := j.Store.NextEntry(ctx, id, spark)
-	if err != nil {
-		return t, fmt.Errorf("begin journal entry: %w", err)
-	}
-	t.seq = seq
-	err = j.add(ctx, t, e)
+	t, err := j.begin(ctx, id, spark, e)
 	if errors.Is(err, ErrJournalFull) {
-		err = j.add(ctx, t, e.lost("the state of this Spark session is over the cap of its journal"))
+		err = j.add(ctx, t, e.lost(overCap))
 	}
 	switch {
 	case err == nil:
 		return t, nil
+	case t.seq == 0:
+		return Ticket{}, err
 	case !errors.Is(err, ErrJournalFull):
 		j.Settle(t, false) // it may be there all the same
 		return Ticket{}, err
 	}
 	return Ticket{}, nil // so much was lost that the loss of one more is no news
 }
+
+// begin is Begin without a word for what is over a cap: ErrJournalFull. The ticket has
+// a number as soon as the entry may be there.
+func (j *Journal) begin(ctx context.Context, id ID, spark SparkID, e *Entry) (t Ticket, err error) {
+	t = Ticket{session: id, spark: spark}
+	if err := j.putArtifacts(ctx, id, e); err != nil {
+		return t, err
+	}
+	if t.seq, err = j.Store.NextEntry(ctx, id, spark); err != nil {
+		return t, fmt.Errorf("begin journal entry: %w", err)
+	}
+	return t, j.add(ctx, t, e)
+}
+
+// overCap is why an entry is lost for which there is no room.
+const overCap = "the state of this Spark session is over the cap of its journal, or of its session's journals"
 
 // lost is e without what is needed to do it again.
 func (e *Entry) lost(why string) *Entry {
@@ -122,22 +132,6 @@ const lostSlot = "lost-"
 // IsLostSlot says whether a slot is that of an entry which only says what was lost.
 func IsLostSlot(slot string) bool {
 	return len(slot) > len(lostSlot) && slot[:len(lostSlot)] == lostSlot
-}
-
-// cloneSlot begins the slot of entries that say: as far as this, the Spark session is a
-// clone. None replaces another.
-const cloneSlot = "clone-"
-
-// isClone says whether an entry is one of these.
-func (e SealedEntry) isClone() bool { return strings.HasPrefix(e.Slot, cloneSlot) }
-
-// cloneMethod is the Method of these entries.
-const cloneMethod = "CloneSession"
-
-// cloned is such an entry. To a replica of before there were any it is the drop of a
-// view that was never made, which it passes over.
-func cloned() *Entry {
-	return &Entry{Method: cloneMethod, What: "what cloneSession gave it", Drops: "no view\x00"}
 }
 
 // putArtifacts moves the content of artifacts into blobs. What does not fit makes
@@ -246,41 +240,6 @@ func (j *Journal) again(ctx context.Context, s settlement) {
 	case j.ready <- struct{}{}:
 	default:
 	}
-}
-
-// Clone gives a Spark session that is about to be cloned from another one what
-// that one has, and notes that it is a clone as far as that. A journal that the new
-// one has already stays as it is: then the engine will refuse.
-func (j *Journal) Clone(ctx context.Context, id ID, from, to SparkID) (Ticket, error) {
-	all, err := j.Store.Entries(ctx, id)
-	if err != nil {
-		return Ticket{}, fmt.Errorf("clone journal: %w", err)
-	}
-	if len(all[to]) > 0 || from == to {
-		return Ticket{}, nil
-	}
-	for _, sealed := range all[from] {
-		e, err := j.read(ctx, id, from, sealed.Seq)
-		if err != nil {
-			return Ticket{}, err
-		}
-		if err := j.put(ctx, id, to, e, sealed.Committed); err != nil {
-			return Ticket{}, fmt.Errorf("clone journal: %w", err)
-		}
-	}
-	if err := j.put(ctx, id, to, cloned(), true); err != nil {
-		return Ticket{}, fmt.Errorf("clone journal: %w", err)
-	}
-	return Ticket{session: id, spark: to}, nil
-}
-
-// put is Begin, and the commit at once.
-func (j *Journal) put(ctx context.Context, id ID, spark SparkID, e *Entry, commit bool) error {
-	t, err := j.Begin(ctx, id, spark, e)
-	if err != nil || t.seq == 0 || !commit {
-		return err
-	}
-	return j.Store.SettleEntry(ctx, id, spark, t.seq, true)
 }
 
 // read opens an entry. One that is damaged comes back as a lost one.

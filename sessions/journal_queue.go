@@ -22,6 +22,7 @@ type settleQueue struct {
 	of    map[ID][]settlement // none empty
 	turns []ID                // the sessions in of, whose turn is next first
 	whole map[Ticket]struct{} // those of a whole journal
+	now   Ticket              // is being settled
 }
 
 func newSettleQueue() settleQueue {
@@ -48,6 +49,7 @@ func (q *settleQueue) add(s settlement) bool {
 func (q *settleQueue) putBack(s settlement) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.now = Ticket{}
 	q.put(s, append([]settlement{s}, q.of[s.session]...))
 }
 
@@ -67,6 +69,7 @@ func (q *settleQueue) put(s settlement, list []settlement) {
 func (q *settleQueue) next() (s settlement, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.now = Ticket{}
 	if q.n == 0 {
 		return settlement{}, false
 	}
@@ -82,5 +85,14 @@ func (q *settleQueue) next() (s settlement, ok bool) {
 	}
 	q.n--
 	delete(q.whole, s.Ticket)
+	q.now = s.Ticket
 	return s, true
+}
+
+// holds says whether a journal waits to be dropped whole, or is being dropped.
+func (q *settleQueue) holds(t Ticket) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, waits := q.whole[t]
+	return waits || q.now == t
 }

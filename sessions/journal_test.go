@@ -234,43 +234,6 @@ func TestJournalOverItsCap(t *testing.T) {
 	}
 }
 
-func TestJournalClone(t *testing.T) {
-	r := newJournalRig(t)
-	r.begin(t, &sessions.Entry{Method: "Config", What: "one", Message: configSet("k", "1")}, "commit")
-	r.begin(t, &sessions.Entry{Method: "AddArtifacts", Artifacts: []sessions.Artifact{{Name: "files/a", Data: []byte("content")}}}, "")
-	from, to := r.spark, sessions.SparkID(uuid.NewString())
-	ticket, err := r.Clone(t.Context(), r.session.ID, from, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Settle(ticket, true)
-	r.settled()
-	r.spark = to
-	got := r.entries(t)
-	if len(got) != 3 || !got[0].Committed || got[1].Committed || !got[2].Committed {
-		t.Fatalf("the clone has %v", got)
-	}
-	_ = r.store.Bind(t.Context(), r.session.ID, to)
-	if done := replayOn(t, r, newFakeSpark(t)); done[to].Entries != 2 || done[from].Entries != 2 {
-		t.Errorf("replayed %+v and %+v", done[to], done[from])
-	}
-	// One that is there already is not touched, also when the engine refuses.
-	again, err := r.Clone(t.Context(), r.session.ID, from, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Settle(again, false)
-	r.settled()
-	if len(r.entries(t)) != 3 {
-		t.Error("a refused clone took the journal of an earlier one away")
-	}
-	r.Settle(ticket, false)
-	r.settled()
-	if len(r.entries(t)) != 0 {
-		t.Error("the journal of a clone that was refused is still there")
-	}
-}
-
 // Who puts keys into a file later goes on reading what was written before, and writes by
 // the file's first.
 func TestJournalKeysBesideOlder(t *testing.T) {
