@@ -67,7 +67,7 @@ func (c *call) enter(a *admission) (ended *ending, ok bool) {
 	c.token, c.generation = a.identity.TokenID, a.route.Session.Generation
 	ended, ok = a.streams.join(&c.liveStream)
 	if ended == nil && ok {
-		if o := a.meter.enter(c.router.meters.at(c.began), c.method.Frees); o.limit != "" {
+		if o := a.meter.enter(c.router.meters.at(c.began), c.method.asks()); o.limit != "" {
 			c.leave()
 			ended = newEnding(o.row())
 			ended.quota = true

@@ -43,6 +43,10 @@ func (q Quotas) negative() bool {
 const (
 	// requestBurst is how long a quota of requests may be saved up.
 	requestBurst = 10 * time.Second
+	// spareTimes is how many requests that free may come for each other one, and
+	// spareLeast of how many others a second that is, at least: clients send one with
+	// each batch of a result.
+	spareTimes, spareLeast = 4, 250
 	// artifactBurst is the same for bytes of artifacts.
 	artifactBurst = time.Hour
 	// artifactPatience is the longest that a client is asked to wait before it uploads
@@ -65,6 +69,7 @@ type meter struct {
 	open     atomic.Int64
 	inFlight atomic.Int64 // bytes, in steps of the relay's Gauge
 	rate     bucket
+	spare    bucket // of what frees
 	sent     bucket // artifacts
 }
 
@@ -73,6 +78,7 @@ func (m *meter) init(q Quota, name string, up *meter) {
 	m.mostStreams, m.mostInFlight, m.mostArtifacts = int64(q.Streams), q.InFlight, q.Artifacts
 	if q.Requests > 0 {
 		m.rate.cost = int64(time.Second) / int64(q.Requests)
+		m.spare.cost = min(m.rate.cost, int64(time.Second)/spareLeast) / spareTimes
 	}
 }
 
@@ -86,17 +92,28 @@ type over struct {
 	wait  time.Duration
 }
 
+// asking is what a stream asks of a meter.
+type asking uint8
+
+const (
+	// asksMore: it is counted against each limit.
+	asksMore asking = iota
+	// asksLess: Method.Frees. Such streams may come until there are twice as many, and
+	// by a rate of their own, which only a flood of them reaches.
+	asksLess
+	// asksNothing: a plan past a limit, which is read on to be refused. As asksLess, and
+	// no rate counts it.
+	asksNothing
+)
+
 // enter counts one more stream, which is followed by one leave where it may pass.
 // now is in nanoseconds, of any clock that does not go back.
-//
-// spare is for Method.Frees: such streams may always come, only that they are at
-// most as many again.
-func (m *meter) enter(now int64, spare bool) over {
+func (m *meter) enter(now int64, as asking) over {
 	for at := m; at != nil; at = at.up {
-		if o := at.count(now, spare); o.limit != "" {
+		if o := at.count(now, as); o.limit != "" {
 			for done := m; done != at; done = done.up {
 				done.open.Add(-1)
-				done.rate.giveBack(spare)
+				done.bucket(as).giveBack()
 			}
 			return o
 		}
@@ -104,9 +121,20 @@ func (m *meter) enter(now int64, spare bool) over {
 	return over{}
 }
 
-func (m *meter) count(now int64, spare bool) over {
+// bucket is what a stream takes from; nil = nothing.
+func (m *meter) bucket(as asking) *bucket {
+	switch as {
+	case asksMore:
+		return &m.rate
+	case asksLess:
+		return &m.spare
+	}
+	return nil
+}
+
+func (m *meter) count(now int64, as asking) over {
 	streams, inFlight := m.mostStreams, m.mostInFlight
-	if spare {
+	if as != asksMore {
 		streams, inFlight = 2*streams, 2*inFlight
 	}
 	if inFlight > 0 && m.inFlight.Load() >= inFlight {
@@ -116,12 +144,11 @@ func (m *meter) count(now int64, spare bool) over {
 		m.open.Add(-1)
 		return over{limit: m.limit("streams"), why: &refuseStreams, wait: pause}
 	}
-	if spare {
-		return over{}
-	}
-	if wait := m.rate.take(now, m.rate.cost, int64(requestBurst)); wait > 0 {
-		m.open.Add(-1)
-		return over{limit: m.limit("requests"), why: &refuseRate, wait: wait}
+	if b := m.bucket(as); b != nil {
+		if wait := b.take(now, b.cost, int64(requestBurst)); wait > 0 {
+			m.open.Add(-1)
+			return over{limit: m.limit("requests"), why: &refuseRate, wait: wait}
+		}
 	}
 	return over{}
 }
@@ -206,9 +233,9 @@ func (b *bucket) lacks(now, burst int64) time.Duration {
 	return time.Duration(max(b.full.Load()-now-burst, 0))
 }
 
-// giveBack undoes the take of one that was not used.
-func (b *bucket) giveBack(spare bool) {
-	if !spare && b.cost > 0 {
+// giveBack undoes the take of one that was not used. A nil bucket gave nothing.
+func (b *bucket) giveBack() {
+	if b != nil && b.cost > 0 {
 		b.full.Add(-b.cost)
 	}
 }

@@ -159,7 +159,7 @@ func TestRequestsHaveAQuota(t *testing.T) {
 					t.Errorf("%s read %q, limit %q, retry %v", who.name, reason, limit, retry)
 				}
 			}
-			// What frees memory is never refused by a rate, nor does it count.
+			// What frees memory is not refused by the rate of the others, nor does it count.
 			for _, m := range []string{"ReleaseExecute", "ReleaseSession", "Interrupt", "GetStatus", "ReattachExecute"} {
 				for range 100 {
 					s := tr.send(sparkHead(m))
@@ -189,6 +189,50 @@ func TestRequestsHaveAQuota(t *testing.T) {
 				t.Error("a long pause saves up more than the burst")
 			}
 		})
+	}
+}
+
+// What frees memory has a rate of its own. A flood of it is refused with a hint, takes
+// nothing from the other requests, and whoever stops sending it may again.
+func TestFreeingHasARateOfItsOwn(t *testing.T) {
+	for i, level := range callers {
+		for _, c := range []struct{ requests, burst int }{{4, 10_000}, {1_000, 40_000}} {
+			t.Run(fmt.Sprint(level.name, " ", c.requests), func(t *testing.T) {
+				tr, clock := newQuotaRouter(t, quotaOf(level.name, Quota{Requests: c.requests}))
+				send := func(method string, header ...string) *fakeStream {
+					s := tr.send(sparkHead(method, header...))
+					s.finish(relay.Stats{Status: "0"})
+					return s
+				}
+				for n := range c.burst {
+					if s := send([]string{"ReleaseSession", "ReattachExecute"}[n%2]); s.backend == nil {
+						t.Fatalf("number %d was refused", n)
+					}
+				}
+				for j, who := range callers {
+					reason, limit, retry := overLimit(t, send("ReleaseSession", who.header...))
+					if (reason != "") != (j <= i) {
+						t.Errorf("%s read %q", who.name, reason)
+					}
+					if reason != "" && (reason != "RATE_LIMITED" || limit != "limits."+level.name+"_requests" || retry == nil) {
+						t.Errorf("%s read %q, limit %q, retry %v", who.name, reason, limit, retry)
+					}
+				}
+				for range 10 * c.requests {
+					if s := send("Config"); s.reply != nil {
+						t.Fatal("a flood of what frees took the room of other requests")
+					}
+				}
+				if n := tr.meters.process.open.Load(); n != 0 {
+					t.Errorf("%d streams are counted, none is open", n)
+				}
+				_, _, retry := overLimit(t, send("Interrupt"))
+				clock.forward(retry.GetRetryDelay().AsDuration())
+				if s := send("Interrupt"); s.backend == nil {
+					t.Error("refused after the time that it was told")
+				}
+			})
+		}
 	}
 }
 
@@ -378,7 +422,7 @@ func TestMeterUnderContention(t *testing.T) {
 	for range 16 {
 		group.Go(func() {
 			for range 2000 {
-				if down.enter(0, false).limit != "" {
+				if down.enter(0, asksMore).limit != "" {
 					continue
 				}
 				mu.Lock()

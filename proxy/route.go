@@ -403,7 +403,7 @@ func (r *Router) refuseOver(s stream, q *request, a *admission, e *ending) {
 	}
 	last := e.row
 	last.RetryAfter = 0
-	if o := a.meter.enter(0, true); o.limit != "" {
+	if o := a.meter.enter(0, asksNothing); o.limit != "" {
 		r.tally.refuse(e.row)
 		s.Refuse(newEnding(last).reply)
 		return

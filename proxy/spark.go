@@ -65,8 +65,8 @@ type Method struct {
 	// Follows: the request says what its operation is called.
 	Follows bool
 	// Frees: the method ends what others began, or takes up a result that broke, so
-	// no limit may stand in its way: whoever reached one gets below it by these, and a
-	// query that has run is not lost for a rate.
+	// no limit of the others may stand in its way: whoever reached one gets below it by
+	// these, and a query that has run is not lost for a rate.
 	Frees bool
 	// State is where to look for what changes the Spark session; nil = the method
 	// changes nothing, or Artifacts is set: then each request does.
@@ -74,6 +74,14 @@ type Method struct {
 	Artifacts bool
 	// Tells: it is where a client is told, once, what a new engine does not have.
 	Tells bool
+}
+
+// asks is what a stream of it asks of a meter.
+func (m *Method) asks() asking {
+	if m.Frees {
+		return asksLess
+	}
+	return asksMore
 }
 
 // single says that a request is one message.
