@@ -153,7 +153,7 @@ func (c *call) Broken(b relay.Break) *relay.Reply {
 	case !c.method.starts:
 		row = refuseEngineAway
 	case c.operation() != nil:
-		c.router.unstarted.Remember(a.route.Session.ID, c.operation())
+		c.router.unstarted.Remember(a.identity, a.route.Session.ID, c.operation())
 		row = refuseEngineAway
 	default: // the operation_id has not come: what follows could not be told apart
 		row = refuseEngineStart
@@ -309,7 +309,7 @@ func (c *call) operates(id []byte) error {
 	if !c.method.starts && !c.method.Reattaches {
 		return nil
 	}
-	if c.router.unstarted.Take(c.to.route.Session.ID, id) && c.method.Reattaches {
+	if c.router.unstarted.Take(c.to.identity, c.to.route.Session.ID, id) && c.method.Reattaches {
 		return errUnstarted
 	}
 	return nil
@@ -329,7 +329,7 @@ func (c *call) refuse(fault error) *relay.Reply {
 			c.readOn(&row, late)
 			return nil
 		}
-		c.router.unstarted.Remember(c.to.route.Session.ID, op)
+		c.router.unstarted.Remember(c.to.identity, c.to.route.Session.ID, op)
 	}
 	c.router.tally.refuse(row)
 	return row.Reply()
@@ -350,7 +350,7 @@ func (c *call) late(fault error) (late Refusal, again bool) {
 
 // readOn has the rest of a plan go nowhere.
 func (c *call) readOn(row *Refusal, late Refusal) {
-	c.given = &givenUp{router: c.router, stream: c.stream, session: c.to.route.Session.ID, row: row, late: late, follow: c.follow}
+	c.given = &givenUp{router: c.router, stream: c.stream, by: c.to.identity, session: c.to.route.Session.ID, row: row, late: late, follow: c.follow}
 	c.given.timer = time.AfterFunc(discardWithin, c.given.expire)
 }
 

@@ -134,26 +134,31 @@ func (r *Router) awaitRoute(s stream, q *request, id *auth.Identity) {
 	ctx, cancel := r.holds.begin(s, q.method)
 	defer cancel()
 
-	refusal := r.findRoute(ctx, s, q, id)
+	by, refusal := r.findRoute(ctx, s, q, id)
 	if refusal == nil {
 		return
 	}
 	if q.method.starts && refusal.Code == codes.Unavailable {
-		r.discard(s, q, refusal, r.now().Sub(began))
+		r.discard(s, q, by, refusal, r.now().Sub(began))
 		return
 	}
 	r.refuse(s, q, refusal)
 }
 
-// findRoute lets the stream go on by the session's route, or says why it may not.
-// Only who may use the session wakes it.
-func (r *Router) findRoute(ctx context.Context, s stream, q *request, id *auth.Identity) *Refusal {
+// findRoute lets the stream go on by the session's route, or says why it may not, and
+// whose it is as far as that is known.
+func (r *Router) findRoute(ctx context.Context, s stream, q *request, id *auth.Identity) (*auth.Identity, *Refusal) {
 	if id == nil {
 		var refusal *Refusal
 		if id, refusal = r.awaitIdentity(ctx, q); refusal != nil {
-			return refusal
+			return nil, refusal
 		}
 	}
+	return id, r.findRouteOf(ctx, s, q, id)
+}
+
+// findRouteOf is findRoute for who is known. Only who may use the session wakes it.
+func (r *Router) findRouteOf(ctx context.Context, s stream, q *request, id *auth.Identity) *Refusal {
 	var record sessions.Session
 	err := q.method.retry(ctx, func() (err error) {
 		record, err = r.record(ctx, id, q.session)
@@ -228,8 +233,8 @@ const discardWithin = 10 * time.Second
 // that the operation never started; so the rest of the plan is read, as far as
 // its operation_id and no further than the window at a time. Only then is the
 // answer UNAVAILABLE: without the id it is one that clients show at once.
-func (r *Router) discard(s stream, q *request, row *Refusal, waited time.Duration) {
-	d := r.newDiscarded(s, q, row, refuseHeldTooLong.With("wait", waited.Round(time.Second).String()))
+func (r *Router) discard(s stream, q *request, by *auth.Identity, row *Refusal, waited time.Duration) {
+	d := r.newDiscarded(s, q, by, row, refuseHeldTooLong.With("wait", waited.Round(time.Second).String()))
 	s.Forward(r.nowhere, q.head, d)
 	timer := time.NewTimer(discardWithin)
 	defer timer.Stop()
@@ -240,8 +245,8 @@ func (r *Router) discard(s stream, q *request, row *Refusal, waited time.Duratio
 	}
 }
 
-func (r *Router) newDiscarded(s stream, q *request, row *Refusal, late Refusal) *discarded {
-	d := &discarded{givenUp: givenUp{router: r, stream: s, session: q.session, row: row, late: late}, number: q.method.number}
+func (r *Router) newDiscarded(s stream, q *request, by *auth.Identity, row *Refusal, late Refusal) *discarded {
+	d := &discarded{givenUp: givenUp{router: r, stream: s, by: by, session: q.session, row: row, late: late}, number: q.method.number}
 	d.follow.Start(q.method.Schema)
 	r.tally.start(d.number)
 	return d
@@ -258,6 +263,7 @@ type discarded struct {
 type givenUp struct {
 	router  *Router
 	stream  stream
+	by      *auth.Identity // nil = not known
 	session sessions.ID
 	row     *Refusal // the answer once the operation is known
 	late    Refusal  // the answer if it is not
@@ -284,7 +290,7 @@ func (d *givenUp) Edit(p []byte, end bool, e *relay.Edits) relay.Verdict {
 		switch event {
 		case relay.EventEnd:
 			if op, ok := d.follow.Text(slotOperation); ok {
-				d.router.unstarted.Remember(d.session, op)
+				d.router.unstarted.Remember(d.by, d.session, op)
 			}
 			e.Reply = d.answer(d.row)
 			return relay.Cut

@@ -291,7 +291,7 @@ func TestPlanPastALimitComesAgain(t *testing.T) {
 				t.Errorf("%s, retry %v", reasonOf(t, reply), retry)
 			}
 			s.finish(relay.Stats{Status: "8"})
-			if !tr.unstarted.Take(aliceSession, []byte(operation)) {
+			if !tr.unstarted.Take(tr.tokens.known[aliceToken], aliceSession, []byte(operation)) {
 				t.Error("the operation is not remembered as one that never started")
 			}
 			// Without the id there must be no RetryInfo.

@@ -408,7 +408,7 @@ func (r *Router) refuseOver(s stream, q *request, a *admission, e *ending) {
 		s.Refuse(newEnding(last).reply)
 		return
 	}
-	d := r.newDiscarded(s, q, &e.row, last)
+	d := r.newDiscarded(s, q, a.identity, &e.row, last)
 	d.meter = a.meter
 	d.timer = time.AfterFunc(discardWithin, d.expire)
 	s.Forward(r.nowhere, q.head, d)
