@@ -6,7 +6,8 @@
 // hashes of the names, so that no name can break a key:
 //
 //	sconce:s:{<session>}         hash    the record, fields in record.go.       Expires 30 days after the close,
-//	                                                                              an hour where its create was refused.
+//	                                                                              an hour where its create was refused;
+//	                                                                              what is large of it goes with the close.
 //	sconce:s:{<session>}:bound   set     Spark session ids bound to it.         Expires with the record.
 //	sconce:s:{<session>}:tokens  hash    token id -> its times and name, tokens.go.     Expires with the record; a field goes
 //	                                                                              some minutes after its token expired.

@@ -83,6 +83,10 @@ if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(AR
 return redis.call('HGETALL', KEYS[1])
 `)
 
+// closedLabels is how many bytes of labels a closed session keeps, for lists; of more it
+// keeps none.
+const closedLabels = "1024"
+
 // transition changes the state of a session and tells everybody.
 //
 //	KEYS[1] record    KEYS[2] the session's set of bound Spark ids
@@ -99,7 +103,8 @@ return redis.call('HGETALL', KEYS[1])
 //	ARGV[13] a name of this step alone
 //
 // Returns {"done", record}, {"missing"}, {"closed"} or {"conflict"}. Closing a
-// closed session changes nothing and returns {"done", record}.
+// closed session changes nothing and returns {"done", record}. What is large and of no more
+// use goes with a close: whoever creates and closes in a loop leaves little for Keep.
 //
 // Where the answer is lost the client asks again, by the same name: the names of the
 // steps of the last minute, 64 at most, are in the record, each with its second, so
@@ -148,6 +153,8 @@ end
 local revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
 if ARGV[4] == 'closed' then
   redis.call('HSET', KEYS[1], 'closed', ARGV[6])
+  redis.call('HDEL', KEYS[1], 'conf', 'revoked', 'failure', 'stage', 'staged')
+  if redis.call('HSTRLEN', KEYS[1], 'labels') > ` + closedLabels + ` then redis.call('HDEL', KEYS[1], 'labels') end
   redis.call('PEXPIRE', KEYS[1], ARGV[7])
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])

@@ -269,6 +269,10 @@ func (m *Memory) transition(id sessions.ID, t sessions.Transition) (sessions.Ses
 	}
 	if t.To == sessions.Closed {
 		s.ClosedAt = t.At
+		s.Conf, s.Revoked, s.WakeFailure, s.Stage, s.StageAt = "", "", "", "", time.Time{}
+		if len(s.Labels) > 1024 {
+			s.Labels = ""
+		}
 		delete(m.engines.running, id)
 		delete(m.due, id)
 		delete(m.journals, id)

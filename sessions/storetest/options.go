@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,7 +27,32 @@ func testCreateWithOptions(t *testing.T, s *suite) {
 	after := found[0]
 	after.State, after.Reason, after.Generation, after.Revision = want.State, want.Reason, want.Generation, want.Revision
 	after.ChangedAt, after.ClosedAt = want.ChangedAt, want.ClosedAt
+	want.Conf = "" // nobody needs it any more, and it may be large
 	wantSession(t, after, want)
+}
+
+// A closed session keeps labels that are small, and nothing of the ids of tokens that were
+// revoked: it is closed to all.
+func testCloseKeepsLittle(t *testing.T, s *suite) {
+	for _, c := range []struct {
+		size int
+		kept bool
+	}{{900, true}, {1100, false}} {
+		asked := s.session(t, "ann", "")
+		asked.Labels = sessions.NewPairs(map[string]string{"k": strings.Repeat("x", c.size)})
+		made, err := s.Create(t.Context(), asked, "")
+		must(t, err)
+		made = s.step(t, made, sessions.Active)
+		s.revoke(t, made.ID, s.token(t, made.ID, "").ID)
+		must(t, s.SetStage(t.Context(), made.ID, "waiting", "it did not start"))
+		closed := s.step(t, made, sessions.Closed)
+		if kept := closed.Labels == asked.Labels; kept != c.kept || !kept && closed.Labels != "" {
+			t.Errorf("labels of %d bytes: %d are kept", c.size, len(closed.Labels))
+		}
+		if closed.Revoked != "" || closed.WakeFailure != "" || closed.Stage != "" {
+			t.Errorf("kept are %+v", closed)
+		}
+	}
 }
 
 func testListByLabels(t *testing.T, s *suite) {

@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 		"EveryTransition":        testEveryTransition,
 		"TransitionOfOtherTimes": testTransitionOfOtherTimes,
 		"TransitionOfNone":       testTransitionOfNone,
+		"CloseKeepsLittle":       testCloseKeepsLittle,
 		"CloseIsFinal":           testCloseIsFinal,
 		"BindFirstUse":           testBindFirstUse,
 		"BindForeign":            testBindForeign,
