@@ -15,11 +15,12 @@ import (
 
 // holds counts the streams that wait, and bounds them in number and time. One
 // owner has at most a tenth of the places, but a hundred of them where there are
-// as many: what waits for one person's cluster leaves room for the others.
+// as many, and all of one organisation three times that: what waits for one person's
+// cluster, or for that of one tenant with many people, leaves room for the others.
 type holds struct {
 	long, short time.Duration
 	max         int
-	each        int // of one owner
+	each, org   int // of one owner, and of one organisation
 
 	over chan struct{} // closed when the router ends
 	wait sync.WaitGroup
@@ -27,13 +28,15 @@ type holds struct {
 	mu     sync.Mutex
 	n      int
 	of     map[ownerKey]int // never 0
+	ofOrg  map[string]int   // likewise
 	closed bool
 }
 
 func (h *holds) init(cfg RouterConfig) {
 	h.long, h.short, h.max = cfg.HoldTimeout, cfg.UnaryHold, cfg.MaxHeld
 	h.each = max(h.max/10, min(h.max, 100))
-	h.over, h.of = make(chan struct{}), make(map[ownerKey]int)
+	h.org = min(h.max, 3*h.each)
+	h.over, h.of, h.ofOrg = make(chan struct{}), make(map[ownerKey]int), make(map[string]int)
 }
 
 // holder is whose share a wait is of. Those of whom it is not known yet who they are
@@ -53,11 +56,12 @@ func (h *holds) enter(id *auth.Identity) *Refusal {
 	switch {
 	case h.closed:
 		return &refuseDraining
-	case h.n >= h.max, h.of[key] >= h.each:
+	case h.n >= h.max, h.of[key] >= h.each, h.ofOrg[key.org] >= h.org:
 		return &refuseHolds
 	}
 	h.n++
 	h.of[key]++
+	h.ofOrg[key.org]++
 	h.wait.Add(1)
 	return nil
 }
@@ -68,6 +72,9 @@ func (h *holds) leave(id *auth.Identity) {
 	h.n--
 	if h.of[key]--; h.of[key] == 0 {
 		delete(h.of, key)
+	}
+	if h.ofOrg[key.org]--; h.ofOrg[key.org] == 0 {
+		delete(h.ofOrg, key.org)
 	}
 	h.mu.Unlock()
 	h.wait.Done()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/proxy/relay"
 	"github.com/sconce-dev/sconce/sessions"
 	"google.golang.org/grpc/codes"
@@ -323,6 +325,45 @@ func TestHoldsOfOneOwnerAreBounded(t *testing.T) {
 			t.Errorf("%d owners and %d streams are counted, none waits", n, tr.holds.n)
 		}
 	})
+}
+
+// What waits for the clusters of one organisation, of however many people, leaves places
+// for the others.
+func TestHoldsOfOneOrganisationAreBounded(t *testing.T) {
+	tr := held(t, func(c *RouterConfig) { c.MaxHeld = 10_000 })
+	person := func(org string, n int) *auth.Identity {
+		return &auth.Identity{Org: org, Subject: strconv.Itoa(n)}
+	}
+	var waiting []*auth.Identity
+	enter := func(id *auth.Identity) bool {
+		refusal := tr.holds.enter(id)
+		if refusal == nil {
+			waiting = append(waiting, id)
+		} else if refusal != &refuseHolds {
+			t.Errorf("refused with %s", refusal.Reason)
+		}
+		return refusal == nil
+	}
+	for n := range 10_000 {
+		enter(person("acme", n%10))
+	}
+	if n := len(waiting); n != 3_000 {
+		t.Errorf("%d of one organisation wait", n)
+	}
+	if !enter(person("other", 1)) || !enter(nil) {
+		t.Error("another organisation, or who is not known yet, may not wait")
+	}
+	tr.holds.leave(waiting[0])
+	waiting = waiting[1:]
+	if !enter(person("acme", 11)) || enter(person("acme", 12)) {
+		t.Error("a place that is free again is not the next one's")
+	}
+	for _, id := range waiting {
+		tr.holds.leave(id)
+	}
+	if n := len(tr.holds.of) + len(tr.holds.ofOrg); n != 0 || tr.holds.n != 0 {
+		t.Errorf("%d owners and organisations and %d streams are counted, none waits", n, tr.holds.n)
+	}
 }
 
 func TestRunEndsWhatIsHeld(t *testing.T) {

@@ -60,7 +60,7 @@ type RouterConfig struct {
 	// a RetryInfo serves them better. 0 = 30 s, and never more than HoldTimeout.
 	UnaryHold time.Duration
 	// MaxHeld is how many streams may wait at once, those of one owner a tenth
-	// of it. 0 = 10,000.
+	// of it, those of one organisation three tenths. 0 = 10,000.
 	MaxHeld int
 	// Quotas bound what one tenant may do; the zero value bounds nothing.
 	Quotas Quotas
