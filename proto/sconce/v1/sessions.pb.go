@@ -118,7 +118,7 @@ type Session struct {
 	Catalog  string `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
 	Database string `protobuf:"bytes,13,opt,name=database,proto3" json:"database,omitempty"`
 	// Spark configuration that its Spark sessions begin with. The value of a key
-	// that names a secret is shown as "(redacted)".
+	// that names a secret is shown as "(redacted)". Not kept of a closed session.
 	Conf map[string]string `protobuf:"bytes,14,rep,name=conf,proto3" json:"conf,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How long it may be unused before it goes idle; 0 = it never does.
 	IdleTimeout *durationpb.Duration `protobuf:"bytes,15,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
