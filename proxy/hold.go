@@ -178,8 +178,7 @@ func (r *Router) findRouteOf(ctx context.Context, s stream, q *request, id *auth
 		return refusal
 	}
 	if q.method.Rests && r.resolver.Asleep(record) {
-		r.rest(s, q)
-		return nil
+		return r.rest(s, q, id)
 	}
 	var route *sessions.Route
 	err = q.method.retry(ctx, func() (err error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/proxy/relay"
 	"github.com/sconce-dev/sconce/sessions"
 	"golang.org/x/net/http2/hpack"
@@ -14,9 +15,15 @@ import (
 const restWithin = 10 * time.Second
 
 // rest answers a request that only ends what runs, for a session that is idle, or
-// whose engine has ended: nothing runs, so there is nothing to end, and no engine to ask.
-func (r *Router) rest(s stream, q *request) {
-	c := &resting{router: r, method: q.method, session: q.session}
+// whose engine has ended: nothing runs, so there is nothing to end, and no engine to ask. It counts as one that
+// goes to an engine does, and past a limit rest says so.
+func (r *Router) rest(s stream, q *request, id *auth.Identity) *Refusal {
+	m := r.meters.of(r.live.session(q.session), id)
+	if o := m.enter(r.meters.at(r.now()), asksLess); o.limit != "" {
+		row := o.row()
+		return &row
+	}
+	c := &resting{router: r, method: q.method, session: q.session, meter: m}
 	c.follow.Start(q.method.Schema)
 	r.tally.start(q.method.number)
 	s.Forward(r.nowhere, q.head, c)
@@ -27,6 +34,7 @@ func (r *Router) rest(s stream, q *request) {
 	case <-timer.C:
 		s.Cut(refuseMessageMissing.Reply())
 	}
+	return nil
 }
 
 // resting is the relay.Call of such a stream.
@@ -34,6 +42,7 @@ type resting struct {
 	router  *Router
 	method  *method
 	session sessions.ID
+	meter   *meter
 	follow  relay.Follower
 }
 
@@ -103,6 +112,9 @@ func (c *resting) answer() *relay.Reply {
 func (c *resting) Broken(relay.Break) *relay.Reply { return c.refuse(&refuseMessageMissing) }
 
 // Done is part of relay.Call.
-func (c *resting) Done(st relay.Stats) { c.router.tally.finish(c.method.number, st) }
+func (c *resting) Done(st relay.Stats) {
+	c.meter.leave()
+	c.router.tally.finish(c.method.number, st)
+}
 
 var grpcOKTrailer = []hpack.HeaderField{{Name: "grpc-status", Value: "0"}}

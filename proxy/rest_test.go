@@ -91,6 +91,34 @@ func TestIdleSessionAnswersWithoutWaking(t *testing.T) {
 	}
 }
 
+// A flood of what only ends something is refused for an idle session too.
+func TestIdleSessionHasARate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := idleRouter(t, func(*sessions.Session) {})
+		tr.meters.quotas = quotaOf("session", Quota{Requests: 4})
+		release := func() *fakeStream {
+			s := tr.send(sparkHead("ReleaseSession"))
+			if s.reply == nil {
+				s.edit(grpcFrame(appendText(nil, 1, sparkUUID)), true)
+				s.finish(relay.Stats{Status: "0"})
+			}
+			close(s.gone)
+			return s
+		}
+		for n := range 10_000 {
+			if s := release(); s.reply != nil {
+				t.Fatalf("number %d was refused", n)
+			}
+		}
+		if reason, limit, retry := overLimit(t, release()); reason != "RATE_LIMITED" || limit != "limits.session_requests" || retry == nil {
+			t.Errorf("read %q, limit %q, retry %v", reason, limit, retry)
+		}
+		if n := tr.meters.process.open.Load(); n != 0 {
+			t.Errorf("%d streams are counted, none is open", n)
+		}
+	})
+}
+
 func TestIdleSessionRefusesBadMessages(t *testing.T) {
 	for name, message := range map[string][]byte{
 		"none":         nil,
