@@ -156,13 +156,16 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// enginePID reads what the keeper wrote.
+// enginePID reads what the keeper wrote, which an engine that serves at once may be
+// quicker than.
 func enginePID(t *testing.T, dir string, in sessions.Instance) int {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, "fake", in.ID, "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var b []byte
+	await(t, func() (there bool) {
+		var err error
+		b, err = os.ReadFile(filepath.Join(dir, "fake", in.ID, "pid"))
+		return err == nil
+	}, "the engine's pid")
 	var p struct{ PID int }
 	if err := json.Unmarshal(b, &p); err != nil || p.PID < 2 {
 		t.Fatalf("%s: %v", b, err)

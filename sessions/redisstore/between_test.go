@@ -171,6 +171,9 @@ func TestCloseCutShortIsDue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.SetDue(t.Context(), id, now.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Bind(t.Context(), id, sessions.SparkID(uuid.NewString())); err != nil {
 		t.Fatal(err)
 	}
