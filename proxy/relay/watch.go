@@ -59,13 +59,23 @@ func (w *watch) remove(c *conn) {
 
 func (w *watch) run(stop <-chan struct{}) {
 	defer w.done.Done()
-	tick := time.NewTicker(w.interval())
+	interval := w.interval()
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for {
+	for last, skipped := ticks(), false; ; {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
+		}
+		now, was := time.Now(), last
+		last = ticks()
+		// So late means that nothing ran, the readers neither (a process or a machine was
+		// stopped): what a peer said meanwhile may lie unread, so they have a turn first.
+		// Not two, or one that is always late would never judge.
+		if skipped = !skipped && time.Duration(last-was) > 2*interval; skipped {
+			tick.Reset(interval)
+			continue
 		}
 		w.mu.Lock()
 		live := make([]*conn, 0, len(w.conns))
@@ -73,16 +83,15 @@ func (w *watch) run(stop <-chan struct{}) {
 			live = append(live, c)
 		}
 		w.mu.Unlock()
-		now := time.Now()
 		for _, c := range live {
-			c.look(now)
+			c.look(now, last)
 		}
 	}
 }
 
-// look ends or pings the connection if it has been silent for too long.
-func (c *conn) look(now time.Time) {
-	at := ticks()
+// look ends or pings the connection if it has been silent for too long. The round began
+// at these times: what comes while it lasts counts for the next.
+func (c *conn) look(now time.Time, at int64) {
 	quiet := time.Duration(at - c.heard.Load())
 	if !c.alive.Load() {
 		if now.Sub(c.born) >= c.lim.Preface {
@@ -106,7 +115,7 @@ func (c *conn) look(now time.Time) {
 		return
 	}
 	if quiet >= c.pingAfter(streams) {
-		c.ping(at)
+		c.ping()
 	}
 }
 
@@ -144,8 +153,8 @@ func (c *conn) spoke() {
 	}
 }
 
-func (c *conn) ping(at int64) {
-	c.pinged.Store(at)
+func (c *conn) ping() {
+	c.pinged.Store(ticks())
 	c.asked.Add(1)
 	var data [8]byte
 	c.mu.Lock()
