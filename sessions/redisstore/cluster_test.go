@@ -13,6 +13,6 @@ func TestConformanceRealCluster(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.StartRedisCluster(t, 3)
 	storetest.Run(t, func(t *testing.T) storetest.Registry {
-		return open(t, redisstore.Config{Addresses: cluster.Addrs, Cluster: true, Timeout: patience})
+		return open(t, redisstore.Config{Addresses: cluster.Addrs, Cluster: true})
 	})
 }

@@ -95,7 +95,7 @@ func TestStepsOfTwoVersions(t *testing.T) {
 // named is a store whose steps have this name, and are done by this script.
 func named(w *teller, raw *redis.Client, name, script string) *redisstore.Store {
 	w.t.Helper()
-	s := open(w.t, redisstore.Config{Addresses: []string{raw.Options().Addr}, Timeout: patience})
+	s := open(w.t, redisstore.Config{Addresses: []string{raw.Options().Addr}})
 	w.ok(redisstore.NameSteps(w.ctx, s, name, script))
 	return s
 }

@@ -238,7 +238,7 @@ func tellerOn(t *testing.T) (*teller, *redis.Client) {
 	server := storetest.StartRedis(t)
 	raw := redis.NewClient(&redis.Options{Addr: server.Addr})
 	t.Cleanup(func() { raw.Close() })
-	store := open(t, redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience, Now: func() time.Time { return layoutNow.Add(2 * time.Hour) }})
+	store := open(t, redisstore.Config{Addresses: []string{server.Addr}, Now: func() time.Time { return layoutNow.Add(2 * time.Hour) }})
 	return &teller{Store: store, t: t, ctx: t.Context()}, raw
 }
 

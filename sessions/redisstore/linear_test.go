@@ -98,7 +98,7 @@ func TestStepsAreLinearizable(t *testing.T) {
 		t.Run(fmt.Sprintf("connections cut: %v", cut), func(t *testing.T) {
 			t.Parallel()
 			server := storetest.StartRedis(t)
-			h := &history{began: time.Now()}
+			h := &history{began: time.Now(), due: make(chan struct{}, 1)}
 			var ids []sessions.ID
 			var stores []*redisstore.Store
 			for range 3 {
@@ -118,34 +118,28 @@ func TestStepsAreLinearizable(t *testing.T) {
 				}
 				ids = append(ids, made.ID)
 			}
-			stop := make(chan struct{})
 			var cutter, callers sync.WaitGroup
 			if cut {
-				cutter.Go(func() { cutClients(t, server.Addr, stop) })
+				cutter.Go(func() { cutClients(t, server.Addr, h.due) })
 			}
 			for n := range 9 {
 				callers.Go(func() { h.call(t.Context(), n, stores[n%len(stores)], ids) })
 			}
 			callers.Wait()
-			close(stop)
+			close(h.due)
 			cutter.Wait()
 			h.judge(t, cut)
 		})
 	}
 }
 
-// cutClients ends all connections of others again and again.
-func cutClients(t *testing.T, addr string, stop <-chan struct{}) {
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
+// cutClients ends all connections of others whenever that is due.
+func cutClients(t *testing.T, addr string, due <-chan struct{}) {
+	rdb := redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: patience, DialTimeout: patience})
 	defer rdb.Close()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-time.After(2 * time.Millisecond):
-			if err := rdb.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
-				t.Error(err)
-			}
+	for range due {
+		if err := rdb.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -155,9 +149,16 @@ type history struct {
 	began time.Time
 	mu    sync.Mutex
 	ops   []porcupine.Operation
+	done  int           // calls that were answered
+	due   chan struct{} // has one whenever cutEvery more were
 }
 
-const callsEach = 2000
+const (
+	callsEach = 2000
+	// cutEvery is by what was done, and not by the clock: on a slow machine there is as
+	// much to judge as on any.
+	cutEvery = 20
+)
 
 // call looks at sessions and takes steps that are right, late, or wrong.
 func (h *history) call(ctx context.Context, client int, s *redisstore.Store, ids []sessions.ID) {
@@ -208,6 +209,11 @@ func (h *history) note(client int, in stepped, out come, began time.Duration) {
 	defer h.mu.Unlock()
 	if out.lost {
 		client = 1000 + len(h.ops) // it goes on, beside what the client does next
+	} else if h.done++; h.done%cutEvery == 0 {
+		select {
+		case h.due <- struct{}{}:
+		default: // the cut before is still to come
+		}
 	}
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Output: out, Call: int64(began), Return: ended})
 }

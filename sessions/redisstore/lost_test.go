@@ -144,7 +144,7 @@ func TestLostAnswerOfABusySession(t *testing.T) {
 	t.Parallel()
 	server := storetest.StartRedis(t)
 	l := newLossy(t, server.Addr)
-	other := open(t, redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience})
+	other := open(t, redisstore.Config{Addresses: []string{server.Addr}})
 	s := open(t, redisstore.Config{Addresses: []string{l.Addr}, PoolSize: 1, Timeout: 10 * time.Second})
 	made, err := s.Create(t.Context(), newSession(t, time.Now(), "busy"), "")
 	if err != nil {

@@ -20,8 +20,9 @@ func TestSentinelFailover(t *testing.T) {
 	master := storetest.StartRedis(t)
 	storetest.StartRedis(t, "--replicaof", "127.0.0.1 "+master.Port())
 	sentinel := storetest.StartSentinel(t, master)
-	r := startReplica(t, redisstore.Config{Addresses: []string{sentinel.Addr}, Master: "main"})
-	known, unknown := activeSession(t, r.store), activeSession(t, r.store)
+	way := redisstore.Config{Addresses: []string{sentinel.Addr}, Master: "main"}
+	r, beside := startReplica(t, way), open(t, way)
+	known, unknown := activeSession(t, beside), activeSession(t, beside)
 	r.use(t, known.ID)
 	await(t, "the replica", func() bool { return master.Followed(t.Context(), sentinel) })
 
@@ -43,7 +44,7 @@ func TestCloseOutlivesAFailover(t *testing.T) {
 	master := storetest.StartRedis(t)
 	replica := storetest.StartRedis(t, "--replicaof", "127.0.0.1 "+master.Port())
 	sentinel := storetest.StartSentinel(t, master)
-	s := open(t, redisstore.Config{Addresses: []string{sentinel.Addr}, Master: "main", Timeout: 20 * time.Second})
+	s := open(t, redisstore.Config{Addresses: []string{sentinel.Addr}, Master: "main"})
 	made := activeSession(t, s)
 	await(t, "the replica", func() bool { return master.Followed(t.Context(), sentinel) })
 	m := redis.NewClient(&redis.Options{Addr: master.Addr})
@@ -83,7 +84,7 @@ func TestCloseOutlivesAFailover(t *testing.T) {
 func TestCloseWithoutAReplica(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.StartRedisCluster(t, 3)
-	s := open(t, redisstore.Config{Addresses: cluster.Addrs, Cluster: true})
+	s := open(t, redisstore.Config{Addresses: cluster.Addrs, Cluster: true, Timeout: 2 * time.Second}) // it waits for a replica half as long
 	made := activeSession(t, s)
 	closed, err := s.Transition(t.Context(), made.ID, sessions.CloseAt(time.Now(), ""))
 	if err != nil || closed.State != sessions.Closed {

@@ -20,8 +20,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
+// open has patience with Redis; tests that are about its time set Timeout: shipped.
 func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	t.Helper()
+	c.Timeout = cmp.Or(c.Timeout, patience)
+	c.DialTimeout = cmp.Or(c.DialTimeout, c.Timeout)
 	c.MaxBound, c.MaxTokens, c.MaxKeys = storetest.MaxBound, storetest.MaxTokens, storetest.MaxKeys
 	c.MaxOwned, c.MaxInOrg = storetest.MaxOwned, storetest.MaxInOrg
 	c.MaxOwnedTokens, c.MaxOrgTokens = storetest.MaxOwnedTokens, storetest.MaxOrgTokens
@@ -36,9 +39,13 @@ func open(t testing.TB, c redisstore.Config) *redisstore.Store {
 	return s
 }
 
-// patience is for stores whose test is not about time: also on a machine that has much
-// else to do they are answered.
-const patience = 20 * time.Second
+const (
+	// patience is for stores whose test is not about time: also on a machine that has much
+	// else to do they are answered.
+	patience = 20 * time.Second
+	// shipped is the default of redisstore.Config.
+	shipped = 200 * time.Millisecond
+)
 
 func TestConformanceMiniredis(t *testing.T) {
 	t.Parallel()
@@ -57,7 +64,7 @@ func TestConformanceMiniredis(t *testing.T) {
 	})
 	t.Cleanup(func() { close(stop); clock.Wait() })
 	storetest.Run(t, func(t *testing.T) storetest.Registry {
-		return open(t, redisstore.Config{Addresses: []string{server.Addr()}, Timeout: patience})
+		return open(t, redisstore.Config{Addresses: []string{server.Addr()}})
 	})
 }
 
@@ -65,6 +72,6 @@ func TestConformanceRealRedis(t *testing.T) {
 	t.Parallel()
 	server := storetest.StartRedis(t)
 	storetest.Run(t, func(t *testing.T) storetest.Registry {
-		return open(t, redisstore.Config{Addresses: []string{server.Addr}, Timeout: patience})
+		return open(t, redisstore.Config{Addresses: []string{server.Addr}})
 	})
 }
