@@ -207,13 +207,17 @@ func TestDeadlinePasses(t *testing.T) {
 // A real client's deadline cancels a real server's call.
 func TestDeadlineEndsTheCall(t *testing.T) {
 	spark, c := withSpark(t, rigConfig{})
+	spark.Script("", proxytest.Reply())
+	if _, err := c.Collect(t.Context(), method); err != nil { // all connections stand then
+		t.Fatal(err)
+	}
 	spark.Script("", proxytest.Hang())
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := c.Collect(ctx, method); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("%v", err)
 	}
-	r := spark.WaitCalls(t, "", 1)[0]
+	r := spark.WaitCalls(t, "", 2)[1]
 	if r.Deadline.IsZero() {
 		t.Error("the backend saw no deadline")
 	}
