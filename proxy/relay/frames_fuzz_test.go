@@ -89,13 +89,16 @@ func FuzzClientFrames(f *testing.F) {
 			return
 		}
 		var open sync.WaitGroup
-		var later []*relay.Stream
+		var mu sync.Mutex
+		var later []*relay.Stream // guarded by mu: the relay may still route where it does not echo
 		r := newRig(t, rigConfig{router: func(r *rig, s *relay.Stream) {
 			switch s.Header().Get(":path") {
 			case "/refused":
 				s.Refuse(unavailable("no"))
 			case "/later":
+				mu.Lock()
 				later = append(later, s)
+				mu.Unlock()
 			default:
 				open.Add(1)
 				s.Forward(r.backend, s.Header(), tally{&open})
@@ -111,7 +114,10 @@ func FuzzClientFrames(f *testing.F) {
 			c.Ping([8]byte{1}) // by its echo the relay has read all, if it still listens
 			c.WaitPong()
 		}
-		for _, s := range later {
+		mu.Lock()
+		held := later
+		mu.Unlock()
+		for _, s := range held {
 			s.Forward(r.backend, s.Header(), nil)
 		}
 		c.Close()
