@@ -68,7 +68,7 @@ func TestOutsideTokens(t *testing.T) {
 	core, logged := observer.New(zapcore.DebugLevel)
 	o := proxytest.StartOIDC(t, nil)
 	s := newScene(t, gateway.Config{
-		HoldTimeout: 200 * time.Millisecond, UnaryHold: 50 * time.Millisecond, Logger: zap.New(core),
+		HoldTimeout: 3 * time.Second, UnaryHold: 3 * time.Second, Logger: zap.New(core),
 		Verifier: trustIn(t, o, true, fetchAtOnce(t, o)),
 	})
 	alice, denied := o.Token("alice", "acme"), refused(codes.PermissionDenied, "SESSION_DENIED")
@@ -200,7 +200,7 @@ func TestOutsideTokenWaitsForKeys(t *testing.T) {
 // The registry away is not a denial.
 func TestOutsideTokenWithoutRegistry(t *testing.T) {
 	o := proxytest.StartOIDC(t, nil)
-	s := newScene(t, gateway.Config{Verifier: trustIn(t, o, true, fetchAtOnce(t, o)), HoldTimeout: 100 * time.Millisecond})
+	s := newScene(t, gateway.Config{Verifier: trustIn(t, o, true, fetchAtOnce(t, o)), HoldTimeout: 3 * time.Second})
 	cold := s.Session("alice", sessions.Active)
 	s.Redis.SetError(errors.New("down").Error())
 	refused(codes.Unavailable, "REGISTRY_UNAVAILABLE").check(t, s.outside(cold, o.Token("alice", "acme")))

@@ -234,7 +234,7 @@ func TestRequestsOverTheRate(t *testing.T) {
 
 // Row 40: what is not HTTP/2 on the port.
 func TestOtherProtocolsOnThePort(t *testing.T) {
-	s := newScene(t, gateway.Config{HandshakeTimeout: 300 * time.Millisecond, Limits: relay.Limits{Preface: 300 * time.Millisecond}})
+	s := newScene(t, gateway.Config{HandshakeTimeout: 3 * time.Second, Limits: relay.Limits{Preface: 3 * time.Second}})
 	before := s.Spark.Calls("")
 	tests := []struct {
 		name, say, want string

@@ -150,7 +150,7 @@ var (
 func TestTableOfBadInputs(t *testing.T) {
 	core, logged := observer.New(zapcore.DebugLevel)
 	s := newScene(t, gateway.Config{
-		MaxMessage: 128 << 20, HoldTimeout: 200 * time.Millisecond, UnaryHold: 50 * time.Millisecond, Logger: zap.New(core),
+		MaxMessage: 128 << 20, HoldTimeout: 3 * time.Second, UnaryHold: 3 * time.Second, Logger: zap.New(core),
 	})
 	rows := slices.Concat(tokenRows(), pathRows(), headerRows(), messageRows(), sessionRows())
 	covered := map[int]bool{}
