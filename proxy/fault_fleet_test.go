@@ -315,11 +315,22 @@ func (f *fleet) checkEngines() {
 func (f *fleet) checkOwners(also ...*member) {
 	f.t.Helper()
 	for _, m := range append(also, f.members...) {
-		list, err := f.replicas[0].Store.Get(f.t.Context(), m.id)
-		if err != nil || len(list) != 1 || list[0].Owner != m.owner || list[0].Cluster != m.cluster {
-			f.t.Errorf("%s of %s on %s is recorded as %+v, %v", m.id, m.owner, m.cluster, list, err)
+		list := f.recorded(m)
+		if len(list) != 1 || list[0].Owner != m.owner || list[0].Cluster != m.cluster {
+			f.t.Errorf("%s of %s on %s is recorded as %+v", m.id, m.owner, m.cluster, list)
 		}
 	}
+}
+
+// recorded is what the registry has of the session, once it answers.
+func (f *fleet) recorded(m *member) (list []sessions.Session) {
+	f.t.Helper()
+	f.await("an answer of the registry", func() bool {
+		var err error
+		list, err = f.replicas[0].Store.Get(f.t.Context(), m.id)
+		return err == nil
+	})
+	return list
 }
 
 // long is a stream that goes on through a fault.

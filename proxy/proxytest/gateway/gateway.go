@@ -124,6 +124,7 @@ type Gateway struct {
 
 	t        testing.TB
 	registry Registry
+	seeds    *redisstore.Store // by which the test makes and moves sessions: it may take its time
 	listener net.Listener
 	run      []func(context.Context) error
 	finish   []func()
@@ -217,6 +218,10 @@ func (g *Gateway) wire(cfg Config) {
 	var err error
 	g.Store, err = redisstore.New(g.registry)
 	g.must(err)
+	patient := g.registry
+	patient.DialTimeout, patient.Timeout = proxytest.Patience, proxytest.Patience
+	g.seeds, err = redisstore.New(patient)
+	g.must(err)
 	live := proxy.NewLive()
 	resolver, err := sessions.NewResolver(sessions.ResolverConfig{Directory: g.Store, Clusters: clusters, OnEnd: live.End, Grace: cfg.Grace, Uses: cfg.Uses, TouchEvery: cfg.TouchEvery, ReadTimeout: max(500*time.Millisecond, g.registry.Timeout)})
 	g.must(err)
@@ -298,7 +303,7 @@ func (g *Gateway) serve() {
 		for _, f := range g.finish {
 			f()
 		}
-		g.must(g.Store.Close())
+		g.must(errors.Join(g.seeds.Close(), g.Store.Close()))
 	})
 }
 
@@ -338,7 +343,7 @@ func (g *Gateway) SessionOn(cluster, owner string, state sessions.State) session
 	now := time.Now()
 	id, err := sessions.NewID(now, rand.Reader)
 	g.must(err)
-	_, err = g.Store.Create(g.t.Context(), sessions.Session{
+	_, err = g.seeds.Create(g.t.Context(), sessions.Session{
 		ID: id, Name: string(id), Owner: owner, Org: "acme", Cluster: cluster, State: sessions.Pending, CreatedAt: now, ChangedAt: now,
 	}, "")
 	g.must(err)
@@ -356,12 +361,12 @@ func (g *Gateway) SessionOn(cluster, owner string, state sessions.State) session
 // Move changes the state of a session.
 func (g *Gateway) Move(id sessions.ID, to sessions.State) {
 	g.t.Helper()
-	list, err := g.Store.Get(g.t.Context(), id)
+	list, err := g.seeds.Get(g.t.Context(), id)
 	g.must(err)
 	if len(list) != 1 {
 		g.t.Fatalf("gateway: no session %s", id)
 	}
-	_, err = g.Store.Transition(g.t.Context(), id, sessions.Transition{
+	_, err = g.seeds.Transition(g.t.Context(), id, sessions.Transition{
 		From: list[0].State, Generation: list[0].Generation, To: to, At: time.Now(),
 	})
 	g.must(err)
