@@ -158,7 +158,7 @@ var edges = map[string][]string{
 	"proxy/proxytest":            {"auth"},
 	"proxy/proxytest/gateway":    {"proxy/proxytest", "proxy", "proxy/relay", "sessions", "sessions/redisstore"},
 	"sessions/storetest":         {"sessions"},
-	"sessions/launch/launchtest": {"sessions"},
+	"sessions/launch/launchtest": {"sessions", "sessions/storetest"},
 	"cmd/sconce/scripttest":      {"sessions/storetest"},
 
 	// The benchmark fills a registry.
