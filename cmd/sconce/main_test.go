@@ -62,8 +62,10 @@ func TestScripts(t *testing.T) {
 			// Of seed.txtar: engines, which serve once there is a file gate.
 			env.Setenv("LAUNCH", fmt.Sprintf(`{command: [/bin/sh, -c, 'until [ -e %s/gate ]; do sleep 0.05; done; exec $(command -v engine) "$0"', '{port}']}`, env.WorkDir))
 			env.Setenv("VERSION", "4.3.0-lake")
-			env.Setenv("IDLE", "3s")
-			env.Setenv("AGE", "1s")
+			// Both are far longer than the commands and the launch that come within them.
+			env.Setenv("IDLE", "8s")
+			env.Setenv("AGE", "10s")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // a command of the race detector's rests for 1 s at its end
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
