@@ -42,11 +42,11 @@ test: setup-e2e test-go test-race test-e2e ## every test, end to end too; prepar
 
 test-go: ## vet and unit tests, of the benchmark too
 	$(GO) vet ./...
-	$(GO) test $(shell $(GO) list ./... | grep -v /cmd/sconce/e2e)
-	cd bench && $(GO) vet ./... && $(GO) test ./...
+	$(GO) test -timeout 40m $(shell $(GO) list ./... | grep -v /cmd/sconce/e2e)
+	cd bench && $(GO) vet ./... && $(GO) test -timeout 40m ./...
 
 test-race: ## the unit tests again with the race detector
-	$(GO) test -race $(shell $(GO) list ./... | grep -v /cmd/sconce/e2e)
+	$(GO) test -race -timeout 40m $(shell $(GO) list ./... | grep -v /cmd/sconce/e2e)
 
 test-e2e: build ## real clients through the binary to real servers
 	$(GO) test -count=1 -timeout 40m ./cmd/sconce/e2e/...
