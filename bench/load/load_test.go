@@ -7,12 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sconce-dev/sconce/bench/backend"
 	"github.com/sconce-dev/sconce/bench/load"
+	"github.com/sconce-dev/sconce/bench/peers"
 )
 
 const spark = "8a2f1a52-0f2f-4f4c-9d5e-0123456789ab"
@@ -45,12 +48,11 @@ func startPeer(t *testing.T, name, backend string) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, out)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := peers.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	cmd := exec.Command(bin, "-listen", addr, "-to", backend)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -159,13 +161,20 @@ func TestStalledStreamsBringOneWindow(t *testing.T) {
 func TestSlowReaderKeepsItsRate(t *testing.T) {
 	const rate, window = 4 << 20, 1 << 20
 	c := dial(t, startBackend(t), 1).Conns[0]
-	got, err := c.Slow(load.Ask{Size: 64 << 10, Messages: 1 << 20}, 3, rate, time.Second)
-	if err != nil {
-		t.Fatal(err)
+	var brought [3][]int64
+	for range 5 { // one of them may be while the machine has other things to do
+		got, err := c.Slow(load.Ask{Size: 64 << 10, Messages: 1 << 20}, len(brought), rate, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, n := range got {
+			brought[i] = append(brought[i], n)
+		}
 	}
-	for i, n := range got {
-		if n < rate/2 || n > rate*3/2+window {
-			t.Errorf("stream %d brought %d bytes in a second at %d bytes a second", i, n, rate)
+	for i, all := range brought {
+		slices.Sort(all)
+		if n := all[len(all)/2]; n < rate/2 || n > rate*3/2+window {
+			t.Errorf("stream %d brought %d bytes in a second at %d bytes a second, in the median", i, all, rate)
 		}
 	}
 }

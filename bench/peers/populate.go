@@ -23,7 +23,7 @@ const (
 // populate makes n active sessions in the registry, each with one Spark session
 // bound, by the registry's own code.
 func populate(ctx context.Context, redis string, n int) error {
-	store, err := redisstore.New(redisstore.Config{Addresses: []string{redis}, Timeout: 10 * time.Second})
+	store, err := redisstore.New(redisstore.Config{Addresses: []string{redis}, Timeout: 10 * time.Second, DialTimeout: 10 * time.Second})
 	if err != nil {
 		return err
 	}

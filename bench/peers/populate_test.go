@@ -19,7 +19,7 @@ func TestPopulateMakesActiveSessions(t *testing.T) {
 	if err := populate(ctx, redis.Addr, n); err != nil {
 		t.Fatal(err)
 	}
-	store, err := redisstore.New(redisstore.Config{Addresses: []string{redis.Addr}})
+	store, err := redisstore.New(redisstore.Config{Addresses: []string{redis.Addr}, Timeout: startTimeout, DialTimeout: startTimeout})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"strconv"
@@ -94,14 +95,21 @@ func (p *Process) Stop() {
 // signal goes to the whole process group; one that has ended is no error.
 func (p *Process) signal(s syscall.Signal) { _ = syscall.Kill(-p.PID(), s) }
 
+// The ports that FreePort looks among: below those that systems give to connections that
+// go out (Linux from 32768, others from 49152), so that none of those takes a port between
+// its choice and its use.
+const firstPort, ports = 16384, 16384
+
 // FreePort returns a loopback port that nobody listens on.
 func FreePort() (int, error) {
-	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return 0, fmt.Errorf("look for a free port: %w", err)
+	for range ports {
+		port := firstPort + rand.IntN(ports) //nolint:gosec // no secret
+		ln, err := net.Listen("tcp", loopback(port))
+		if err == nil {
+			return port, ln.Close()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("no port of loopback is free")
 }
 
 // loopback is the address of a port on this machine.
