@@ -93,12 +93,14 @@ def plan_first(job):
     """
     from pyspark.sql.connect.session import SparkSession
 
+    signal.alarm(0)  # the test has a limit of its own
     return summed(SparkSession(job.urls["url"]))
 
 
 def plan_later(job):
     """Another plan, once the test says so."""
     session = job.session()
+    signal.alarm(0)  # the test has a limit of its own
     rows(session.sql("SELECT 1"))
     open(os.path.join(job.scratch, "begun-%d" % os.getpid()), "w").close()
     while not os.path.exists(os.path.join(job.scratch, "away")):
