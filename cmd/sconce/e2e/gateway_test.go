@@ -126,7 +126,7 @@ auth: {signing_key: %q}
 drain_timeout: %v
 log: {level: %s}
 %s`, g.port, g.port, admin, filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"),
-		filepath.Join(dir, "signing.pem"), drainTimeout(), cmp.Or(g.level, "debug"), front)
+		filepath.Join(dir, "signing.pem"), drainTimeout, cmp.Or(g.level, "debug"), front)
 	if err := os.WriteFile(g.config, []byte(config), 0o600); err != nil {
 		return err
 	}

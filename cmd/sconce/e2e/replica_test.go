@@ -28,7 +28,7 @@ func TestDrain(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			r := w.gate.replica(t)
 			s := w.gate.open(t, "ada", e.cluster).through(r)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), drainTimeout)
 			defer cancel()
 			stream, err := s.caller(t).open(ctx, "ExecutePlan", request(newUUID(), "ada").query(drainQuery))
 			if err != nil {
@@ -41,7 +41,7 @@ func TestDrain(t *testing.T) {
 			if err := r.child.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			if err := r.child.ready(10*time.Second, refuses(r)); err != nil {
+			if err := r.child.ready(30*time.Second, refuses(r)); err != nil {
 				t.Fatal(err)
 			}
 			rest, err := countRows(stream, 0)
@@ -50,7 +50,7 @@ func TestDrain(t *testing.T) {
 			}
 			select {
 			case <-r.child.done:
-			case <-time.After(20 * time.Second):
+			case <-time.After(endsWithin):
 				t.Fatal("the drained process does not end")
 			}
 			if code := r.child.cmd.ProcessState.ExitCode(); code != 0 {
