@@ -94,10 +94,16 @@ func newGateway(dir, binary string) (*gateway, error) {
 }
 
 // front is what every replica of the gateway is configured with: the registry,
-// and each engine by two ways: straight, and over its link.
+// and each engine by two ways: straight, and over its link. Redis may take its time: few
+// tests are about that, and engines are busy beside it.
 func front(redis string, engines ...*engine) string {
+	return frontBy("timeout: 2s, dial_timeout: 2s", redis, engines...)
+}
+
+// frontBy is front with these settings of Redis.
+func frontBy(settings, redis string, engines ...*engine) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "redis: {addresses: [%q]}\nclusters:\n", redis)
+	fmt.Fprintf(&text, "redis: {addresses: [%q], %s}\nclusters:\n", redis, settings)
 	for _, e := range engines {
 		fmt.Fprintf(&text, "  - {name: %s, address: %q, token: %q}\n", e.cluster, e.address, e.secret)
 		fmt.Fprintf(&text, "  - {name: %s, address: %q, token: %q}\n", e.cutCluster(), e.link.addr(), e.secret)

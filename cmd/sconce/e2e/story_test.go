@@ -45,6 +45,8 @@ func TestStory(t *testing.T) {
 					env.Setenv("VERSION", story.version)
 					env.Setenv("IDLE", story.idle)
 					env.Setenv("AGE", story.age)
+					env.Setenv("SCONCE_REDIS_TIMEOUT", "2s")
+					env.Setenv("SCONCE_REDIS_DIAL_TIMEOUT", "2s")
 					env.Setenv("HOME", os.Getenv("HOME"))
 					env.Setenv("PATH", filepath.Join(env.WorkDir, "bin")+":"+filepath.Dir(w.gate.binary)+":"+os.Getenv("PATH"))
 					env.Setenv("LAUNCH", fmt.Sprintf("{preset: %s, python: %q, %s}", preset, filepath.Join(env.WorkDir, "venv", "bin", "python"),
