@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sconce-dev/sconce/auth"
+	"github.com/sconce-dev/sconce/sessions/storetest"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -190,14 +191,15 @@ func testClose(t *testing.T, s *session, query string, messages int) {
 		time.Sleep(time.Second) // it computes; there is nothing to wait for
 	}
 	s.close(t)
-	closed := time.Now()
+	stalls, closed := storetest.MeterStalls(t), time.Now()
 	err = <-ended
+	stall := stalls.Longest()
 	// Where the close falls into the middle of a message, grpc-go drops the status that follows.
 	if messages == 0 || status.Code(err) != codes.Internal || status.Convert(err).Message() != "unexpected EOF" {
 		refusal(t, err, codes.FailedPrecondition, "SESSION_CLOSED", "a closed session never reopens")
 	}
-	if took := last.Sub(closed); took > closeLimit {
-		t.Errorf("the stream ended %v after the close, want at most %v", took, closeLimit)
+	if took := last.Sub(closed); took > closeLimit+stall {
+		t.Errorf("the stream ended %v after the close, %v of which the machine stood still; want at most %v", took, stall, closeLimit)
 	}
 	_, err = caller.call(ctx, "ExecutePlan", request(spark, "ada").query("SELECT 1"))
 	refusal(t, err, codes.FailedPrecondition, "SESSION_CLOSED", "sconce session create")
@@ -211,7 +213,9 @@ func TestCloseInPySpark(t *testing.T) {
 		for _, p := range []python{py35, newest} {
 			for _, name := range []string{"endless_work", "endless_rows"} {
 				t.Run(e.name+"/"+p.name+"/"+name, func(t *testing.T) {
-					t.Parallel()
+					if name != "endless_work" { // whose time is judged: clients beside it would take their part of that
+						t.Parallel()
+					}
 					s := w.gate.open(t, "ada", e.cluster)
 					scratch, closed := t.TempDir(), make(chan time.Time, 1)
 					go func() {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sconce-dev/sconce/sessions/storetest"
 )
 
 // idleAfter is the idle timeout of the sessions here: long enough for a client on
@@ -160,10 +162,15 @@ func listens(address string) bool {
 	return true
 }
 
+// within waits until it is so. While the machine stands still the limit does, too.
 func within(t *testing.T, limit time.Duration, what string, done func() bool) {
 	t.Helper()
-	if err := until(context.Background(), limit, what, func() (bool, error) { return done(), nil }); err != nil {
-		t.Fatal(err)
+	stalls, begun := storetest.MeterStalls(t), time.Now()
+	for !done() {
+		if stall := stalls.Longest(); time.Since(begun) > limit+stall {
+			t.Fatalf("within %v, and %v for which the machine stood still: not so: %s", limit, stall, what)
+		}
+		_ = nap(context.Background())
 	}
 }
 
