@@ -58,7 +58,7 @@ func TestDescriptorsUsedUp(t *testing.T) {
 		}
 		crowd = append(crowd, c)
 	}
-	within(t, 4*time.Second, "the page says that there is no room", func() bool {
+	within(t, 20*time.Second, "the page says that there is no room", func() bool {
 		text, status := asked()
 		return status != "200 OK" && strings.Contains(text, "port")
 	})
@@ -155,8 +155,10 @@ func TestLogsGoNowhere(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if n := g.metric(t, "sconce_log_lines_dropped_total"); name == "full disk" && n < 1000 {
-				t.Errorf("%v lines are counted as dropped", n)
+			if name == "full disk" { // a line may come after the answer that it is about
+				within(t, 20*time.Second, "each line is counted as dropped", func() bool {
+					return g.metric(t, "sconce_log_lines_dropped_total") >= 1000
+				})
 			}
 			if err := g.child.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
