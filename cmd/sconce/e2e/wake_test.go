@@ -250,8 +250,8 @@ func through(t *testing.T, w *world, dir string, s *session, other *gateway, run
 	}
 }
 
-// noticed is how long an idle client gets to see that its connection is gone.
-const noticed = 3 * time.Second
+// seen is how long an idle client gets to see that its connection is gone.
+const seen = 3 * time.Second
 
 // pauses runs a client of the session. When that says in its folder that it is ready,
 // meanwhile is done, which is not in the test's goroutine; then the client's connection
@@ -279,7 +279,7 @@ func (s *session) pauses(t *testing.T, other *gateway, meanwhile func(context.Co
 			// A client that uses its connection before it has seen that it is gone may fail
 			// (docs/clients.md, the JVM's), and this is not about that.
 			select {
-			case <-time.After(noticed):
+			case <-time.After(seen):
 			case <-ctx.Done():
 			}
 			return os.WriteFile(filepath.Join(scratch, "asleep"), nil, 0o600)
