@@ -90,6 +90,14 @@ func TestGetBesideANodeThatIsGone(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}
+	uses := append(slices.Repeat([]sessions.Use{{ID: ids[0]}}, 300), sessions.Use{ID: want[0], Running: []string{"op"}})
+	uses[10].ID = want[0] // among the first that are told at once
+	if _, err := s.Touch(t.Context(), uses); !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("touch: %v", err)
+	}
+	if n, err := s.Running(t.Context(), want[0]); n != 1 || err != nil {
+		t.Errorf("behind those whose node is gone %d operations were told of (%v), want 1", n, err)
+	}
 }
 
 func signal(t *testing.T, server *storetest.Redis, s syscall.Signal) {

@@ -94,9 +94,11 @@ return redis.call('ZREM', KEYS[1], ARGV[1])
 // touchBatch is how many sessions one request to Redis touches.
 const touchBatch = 256
 
-// Touch implements sessions.UseStore.
+// Touch implements sessions.UseStore. Where a part of Redis is away, the sessions of the
+// others are told of.
 func (s *Store) Touch(ctx context.Context, uses []sessions.Use) (map[sessions.ID][]string, error) {
 	released := map[sessions.ID][]string{}
+	var away error
 	for batch := range slices.Chunk(uses, touchBatch) {
 		answers, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, u := range batch {
@@ -104,20 +106,23 @@ func (s *Store) Touch(ctx context.Context, uses []sessions.Use) (map[sessions.ID
 			}
 			return nil
 		})
-		if err != nil {
-			return released, unavailable(err)
-		}
+		failed := 0
 		for i, answer := range answers {
 			ops, err := answer.(*redis.Cmd).StringSlice()
 			if err != nil {
-				return released, fmt.Errorf("touch of session %s: %w", batch[i].ID, err)
-			}
-			if len(ops) > 0 {
+				failed++
+			} else if len(ops) > 0 {
 				released[batch[i].ID] = ops
 			}
 		}
+		if err != nil {
+			away = unavailable(err)
+		}
+		if failed == len(batch) {
+			break // all of it, then: no need to wait for it again and again
+		}
 	}
-	return released, nil
+	return released, away
 }
 
 func touchArgs(u sessions.Use) []any {
