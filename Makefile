@@ -49,7 +49,7 @@ test-race: ## the unit tests again with the race detector
 	$(GO) test -race -timeout 40m $(shell $(GO) list ./... | grep -v /cmd/sconce/e2e)
 
 test-e2e: build ## real clients through the binary to real servers
-	$(GO) test -count=1 -timeout 40m ./cmd/sconce/e2e/...
+	$(GO) test -count=1 -timeout 55m ./cmd/sconce/e2e/...
 
 fuzz: ## what reads bytes from outside, a minute for each target; FUZZTIME=10m for more
 	.ci/fuzz
