@@ -66,7 +66,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("IDLE", "8s")
 			env.Setenv("AGE", "10s")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // a command of the race detector's rests for 1 s at its end
-			// No script is about how long Redis may take, and this machine has much else to do.
+			// No script is about how long Redis may take, where much else is done beside it.
 			env.Setenv("SCONCE_REDIS_TIMEOUT", "2s")
 			env.Setenv("SCONCE_REDIS_DIAL_TIMEOUT", "2s")
 			return nil
