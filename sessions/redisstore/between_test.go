@@ -155,6 +155,45 @@ func TestCheckOfWhatDoesNotTell(t *testing.T) {
 	}
 }
 
+// What is only to be looked at is nothing that a replica of before finds: it would close it.
+func TestLooksAreNoDeadlines(t *testing.T) {
+	server := miniredis.RunT(t)
+	s := openAt(t, server.Addr())
+	now := time.Now()
+	create := func(age time.Duration) sessions.ID {
+		t.Helper()
+		id, err := sessions.NewID(now, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Create(t.Context(), sessions.Session{ID: id, Owner: "ann", Org: "acme", Cluster: "c", State: sessions.Pending, CreatedAt: now, MaxAge: age}, "")
+		if err == nil {
+			err = s.SetDue(t.Context(), id, now.Add(time.Hour))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	create(0)
+	aged := create(24 * time.Hour)
+	if due, err := server.ZMembers("sconce:due"); err != nil || len(due) != 1 || due[0] != string(aged) {
+		t.Errorf("by the end of their age: %v, %v", due, err)
+	}
+	if at, err := server.ZScore("sconce:due", string(aged)); err != nil || int64(at) != now.Add(24*time.Hour).UnixMilli() {
+		t.Errorf("its age ends at %v, %v", at, err)
+	}
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{30 * time.Minute, 0}, {2 * time.Hour, 2}, {25 * time.Hour, 2}} {
+		got, err := s.TakeDue(t.Context(), now.Add(c.after), now.Add(c.after), 10)
+		if err != nil || len(got) != c.want {
+			t.Errorf("after %s: %v, %v", c.after, got, err)
+		}
+	}
+}
+
 // A close that is cut short, wherever, leaves the deadline of the session's age, by which
 // it is finished.
 func TestCloseCutShortIsDue(t *testing.T) {

@@ -46,8 +46,9 @@
 //	sconce:g:{<org>}:open        set     the organisation's open sessions.      Never; a member goes with the close.
 //	sconce:drains                hash    cluster -> since when, ms, and why it takes    Never; a field goes with the resume.
 //	                                     nothing new, in JSON; drains.go.
-//	sconce:due                   zset    sessions by when it is looked at whether   Never; a member goes with the close.
-//	                                     they are to be closed, ms.
+//	sconce:due                   zset    sessions by the end of their age, ms.  Never; a member goes with the close.
+//	sconce:unused                zset    sessions by when it is looked at whether   Likewise. Replicas of before there was
+//	                                     nobody uses them any more, ms.             this close what is due without a look.
 //	sconce:audit                 stream  every decision, audit.go.               Cut to some 100,000 entries.
 //	sconce:k:{<key id>}          hash    an API key: whom it speaks for, its     Expires 30 days after the key does.
 //	                                     times, the SHA-256 of it; apikeys.go.

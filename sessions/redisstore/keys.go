@@ -72,6 +72,8 @@ func (k keys) drains() string { return k.prefix + ":drains" }
 
 func (k keys) due() string { return k.prefix + ":due" }
 
+func (k keys) unused() string { return k.prefix + ":unused" }
+
 func (k keys) audit() string { return k.prefix + ":audit" }
 
 func (k keys) apiKey(id string) string { return k.prefix + ":k:{" + id + "}" }

@@ -100,7 +100,6 @@ func (w *teller) tell() {
 	engine := sessions.Instance{
 		ID: "engine-1", Home: "a-machine", Address: "127.0.0.1:15002", Token: "engine-token", Version: "4.3.0", UI: "http://127.0.0.1:4040", StartedAt: layoutNow,
 	}
-	w.ok(w.SetDue(w.ctx, mine, layoutNow.Add(24*time.Hour)))
 	w.step(mine, sessions.Transition{From: sessions.Pending, To: sessions.Active, Engine: &engine})
 	w.tokens(mine)
 	w.ok(w.Bind(w.ctx, mine, layoutSpark))

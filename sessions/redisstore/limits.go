@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,7 +33,14 @@ func (s *Store) settle(ctx context.Context, n sessions.Session, requestID string
 		}
 		return &sessions.LimitError{Limit: sessions.LimitPerOrg, Max: s.maxInOrg}
 	}
-	return unavailable(s.rdb.ZAdd(ctx, s.keys.organisation(n.Org), redis.Z{Member: string(n.ID)}).Err())
+	if err := s.rdb.ZAdd(ctx, s.keys.organisation(n.Org), redis.Z{Member: string(n.ID)}).Err(); err != nil {
+		return unavailable(err)
+	}
+	if n.MaxAge == 0 {
+		return nil
+	}
+	due := redis.Z{Member: string(n.ID), Score: float64(n.ExpiresAt().UnixMilli())}
+	return unavailable(s.rdb.ZAdd(ctx, s.keys.due(), due).Err())
 }
 
 func (s *Store) takePlace(ctx context.Context, n sessions.Session) (bool, error) {
@@ -177,23 +185,30 @@ func (s *Store) leftovers(ctx context.Context, members []string) (left []any, er
 
 // SetDue implements sessions.Deadlines.
 func (s *Store) SetDue(ctx context.Context, id sessions.ID, at time.Time) error {
-	return unavailable(s.rdb.ZAdd(ctx, s.keys.due(), redis.Z{Member: string(id), Score: float64(at.UnixMilli())}).Err())
+	return unavailable(s.rdb.ZAdd(ctx, s.keys.unused(), redis.Z{Member: string(id), Score: float64(at.UnixMilli())}).Err())
 }
 
 // TakeDue implements sessions.Deadlines.
 func (s *Store) TakeDue(ctx context.Context, now, again time.Time, limit int) ([]sessions.ID, error) {
-	got, err := takeDue.Run(ctx, s.rdb, []string{s.keys.due()}, now.UnixMilli(), again.UnixMilli(), limit).StringSlice()
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	ids := make([]sessions.ID, len(got))
-	for i, id := range got {
-		ids[i] = sessions.ID(id)
+	var ids []sessions.ID
+	for _, key := range []string{s.keys.due(), s.keys.unused()} {
+		got, err := takeDue.Run(ctx, s.rdb, []string{key}, now.UnixMilli(), again.UnixMilli(), limit-len(ids)).StringSlice()
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		for _, id := range got {
+			if id := sessions.ID(id); !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
 	}
 	return ids, nil
 }
 
 // DropDue implements sessions.Deadlines.
 func (s *Store) DropDue(ctx context.Context, id sessions.ID) error {
+	if err := s.rdb.ZRem(ctx, s.keys.unused(), string(id)).Err(); err != nil {
+		return unavailable(err)
+	}
 	return unavailable(s.rdb.ZRem(ctx, s.keys.due(), string(id)).Err())
 }
