@@ -33,7 +33,7 @@ var recordLayout = flag.String("layout.record", "", "write the present layout to
 
 // newestLayout is what this version writes. 2: steps have names. 3: the good tokens of owners
 // and organisations. 4: the second behind the name of a step. 5: what the journals of a
-// session are together.
+// session are together, and when it is looked at for want of use.
 const newestLayout = "testdata/layout-5.txt"
 
 // The time of the story, and when what must not end in it ends.
@@ -106,6 +106,7 @@ func (w *teller) tell() {
 	_, err := w.Touch(w.ctx, []sessions.Use{{ID: mine, Running: []string{"an-operation"}}})
 	w.ok(err)
 	w.ok(w.Schedule(w.ctx, mine, layoutEver))
+	w.ok(w.SetDue(w.ctx, mine, layoutEver))
 	w.ok(w.SetStage(w.ctx, mine, "waiting", "it did not start"))
 	w.journal(mine)
 	w.engine(mine, engine)
