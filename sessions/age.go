@@ -58,11 +58,15 @@ func (m *Manager) Expires(s Session) time.Time {
 	return at
 }
 
-// schedule has a new session looked at when its time is over.
+// schedule has a new session looked at when its time is over. The first look is soon: it
+// finds whether the session came to be.
 func (m *Manager) schedule(ctx context.Context, s Session) error {
 	at, _ := m.ending(s)
 	if m.Deadlines == nil || at.IsZero() {
 		return nil
+	}
+	if first := m.Now().Add(unrecorded + time.Second); first.Before(at) {
+		at = first
 	}
 	return m.Deadlines.SetDue(ctx, s.ID, at)
 }
@@ -125,7 +129,7 @@ func (m *Manager) closeDue(ctx context.Context, id ID) error {
 	case at.IsZero():
 		return m.Deadlines.DropDue(ctx, id)
 	case why == "" || m.Now().Before(at):
-		return m.Deadlines.SetDue(ctx, id, at)
+		return m.Deadlines.PutOff(ctx, id, at)
 	default:
 		return m.closeFor(ctx, id, why)
 	}

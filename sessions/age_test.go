@@ -139,6 +139,38 @@ func TestUnusedSessionsAreClosed(t *testing.T) {
 	})
 }
 
+// Of a create that was cut short nothing is left in a few minutes, and one that was closed
+// while it was looked at is looked at no more.
+func TestLooksAtSessionsThatAreNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cs, err := sessions.NewClusters([]sessions.Cluster{{Name: "c", Address: "127.0.0.1:1", Policy: sessions.ClusterPolicy{CloseUnusedAfter: 24 * time.Hour}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newManagerOn(t, cs)
+		m.Deadlines = m.memory
+		m.Store = noCreate{m.memory}
+		if _, err := m.Create(t.Context(), ann, sessions.CreateRequest{}); !errors.Is(err, sessions.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		m.Store = m.memory
+		kept := m.create(t, ann, "kept")
+		defer m.run(t)()
+		time.Sleep(3 * time.Minute)
+		due, err := m.memory.TakeDue(t.Context(), time.Now().Add(48*time.Hour), time.Now().Add(48*time.Hour), 10)
+		if err != nil || len(due) != 1 || due[0] != kept.ID {
+			t.Errorf("to be looked at are %v, %v", due, err)
+		}
+	})
+}
+
+// noCreate is a registry that goes away before a session is recorded.
+type noCreate struct{ *storetest.Memory }
+
+func (noCreate) Create(context.Context, sessions.Session, string) (sessions.Session, error) {
+	return sessions.Session{}, sessions.ErrUnavailable
+}
+
 // A registry that is away for a while puts a close off, and no longer.
 func TestAgeWaitsForTheRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -62,8 +62,11 @@ type Directory interface {
 // Deadlines is the registry as whoever closes old sessions needs it. Every method
 // may also return ErrUnavailable.
 type Deadlines interface {
-	// SetDue has a session looked at, at that time, in place of any other.
+	// SetDue has a session looked at, at that time.
 	SetDue(ctx context.Context, id ID, at time.Time) error
+	// PutOff has one that is to be looked at looked at then; where it is not, as after its
+	// close, it stays so.
+	PutOff(ctx context.Context, id ID, at time.Time) error
 	// TakeDue returns sessions that were to be looked at by now, and puts off each
 	// of them until again, so that nobody else is given it before.
 	TakeDue(ctx context.Context, now, again time.Time, limit int) ([]ID, error)

@@ -188,6 +188,11 @@ func (s *Store) SetDue(ctx context.Context, id sessions.ID, at time.Time) error 
 	return unavailable(s.rdb.ZAdd(ctx, s.keys.unused(), redis.Z{Member: string(id), Score: float64(at.UnixMilli())}).Err())
 }
 
+// PutOff implements sessions.Deadlines.
+func (s *Store) PutOff(ctx context.Context, id sessions.ID, at time.Time) error {
+	return unavailable(s.rdb.ZAddXX(ctx, s.keys.unused(), redis.Z{Member: string(id), Score: float64(at.UnixMilli())}).Err())
+}
+
 // TakeDue implements sessions.Deadlines.
 func (s *Store) TakeDue(ctx context.Context, now, again time.Time, limit int) ([]sessions.ID, error) {
 	var ids []sessions.ID

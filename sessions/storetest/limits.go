@@ -164,4 +164,9 @@ func testDeadlines(t *testing.T, s *suite) {
 	must(t, s.SetDue(t.Context(), young.ID, later.Add(2*time.Hour)))
 	due(later.Add(90 * time.Minute))
 	due(later.Add(2*time.Hour), young.ID)
+	must(t, s.PutOff(t.Context(), young.ID, later.Add(4*time.Hour)))
+	must(t, s.PutOff(t.Context(), ageless.ID, later))
+	must(t, s.PutOff(t.Context(), old.ID, later)) // it is closed
+	due(later.Add(3 * time.Hour))
+	due(later.Add(4*time.Hour), young.ID)
 }

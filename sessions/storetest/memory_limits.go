@@ -52,6 +52,18 @@ func (m *Memory) SetDue(ctx context.Context, id sessions.ID, at time.Time) error
 	return nil
 }
 
+// PutOff implements sessions.Deadlines.
+func (m *Memory) PutOff(ctx context.Context, id sessions.ID, at time.Time) error {
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if _, due := m.due[id]; due {
+		m.due[id] = at
+	}
+	return nil
+}
+
 // TakeDue implements sessions.Deadlines.
 func (m *Memory) TakeDue(ctx context.Context, now, again time.Time, limit int) (due []sessions.ID, err error) {
 	if err := m.enter(ctx); err != nil {
