@@ -31,11 +31,7 @@ type operations struct {
 // mostOperations of each.
 type news struct{ over, released []string }
 
-func (n *news) add(over, released []string) {
-	n.over, n.released = newest(n.over, over), newest(n.released, released)
-}
-
-func newest(list, more []string) []string {
+func newest(list []string, more ...string) []string {
 	if list = append(list, more...); len(list) > mostOperations {
 		list = slices.Delete(list, 0, len(list)-mostOperations)
 	}
@@ -69,7 +65,7 @@ func (o *operations) end(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.known[id] == nil {
-		o.news.add([]string{id}, nil)
+		o.news.over = newest(o.news.over, id)
 		return
 	}
 	o.remove(id)
@@ -80,7 +76,7 @@ func (o *operations) release(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.known, id)
-	o.news.add(nil, []string{id})
+	o.news.released = newest(o.news.released, id)
 }
 
 // elsewhere forgets operations that were released by way of other replicas.
@@ -103,7 +99,7 @@ func (o *operations) done(id string) {
 
 func (o *operations) remove(id string) {
 	if o.known[id].told {
-		o.news.add([]string{id}, nil)
+		o.news.over = newest(o.news.over, id)
 	}
 	delete(o.known, id)
 }
@@ -118,9 +114,7 @@ func (o *operations) count() int {
 func (o *operations) untold(n news) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	later := o.news
-	o.news = n
-	o.news.add(later.over, later.released)
+	o.news = news{newest(n.over, o.news.over...), newest(n.released, o.news.released...)}
 }
 
 // quiet says that there is no news.
