@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"hash/maphash"
 	"net"
 	"net/netip"
 	"sync"
@@ -95,52 +94,13 @@ func addressOf(peer string) net.Addr {
 	return net.TCPAddrFromAddrPort(at)
 }
 
-// places keeps a time for each of those that came last, in memory that is fixed. Where
-// there is no room, the one with the earliest time goes.
+// places keeps a time for each of those that came last: see slots.
 type places struct {
-	seed maphash.Seed
-
-	mu   sync.Mutex
-	sets [][placesWays]place
+	mu sync.Mutex
+	slots[struct{}]
 }
 
-const placesWays = 4
-
-// place is one of them. The zero value is free.
-type place struct {
-	key uint64
-	at  int64 // nanoseconds
-}
-
-func newPlaces(sets int) *places {
-	return &places{seed: maphash.MakeSeed(), sets: make([][placesWays]place, sets)}
-}
-
-// key names what the parts say. The hash is keyed, so nobody can choose whom to meet.
-func (p *places) key(parts ...string) uint64 {
-	var h maphash.Hash
-	h.SetSeed(p.seed)
-	for _, part := range parts {
-		_, _ = h.WriteString(part)
-		_ = h.WriteByte(0)
-	}
-	return max(h.Sum64(), 1) // 0 is a place that is free
-}
-
-// find returns the place of key, or the one to give up for it. The caller holds p.mu.
-func (p *places) find(key uint64) (at *place, found bool) {
-	set := &p.sets[key%uint64(len(p.sets))]
-	at = &set[0]
-	for i := range set {
-		switch {
-		case set[i].key == key:
-			return &set[i], true
-		case set[i].key == 0 || at.key != 0 && set[i].at < at.at:
-			at = &set[i]
-		}
-	}
-	return at, false
-}
+func newPlaces(sets int) *places { return &places{slots: newSlots[struct{}](sets)} }
 
 func (p *places) has(key uint64) bool {
 	p.mu.Lock()
@@ -153,14 +113,14 @@ func (p *places) put(key uint64, at int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	where, _ := p.find(key)
-	*where = place{key, at}
+	*where = slot[struct{}]{key: key, at: at}
 }
 
 func (p *places) forget(key uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if where, found := p.find(key); found {
-		*where = place{}
+		*where = slot[struct{}]{}
 	}
 }
 
@@ -176,6 +136,6 @@ func (p *places) take(key uint64, now, cost, burst int64) time.Duration {
 	if wait := full + cost - now - burst; wait > 0 {
 		return time.Duration(wait)
 	}
-	*where = place{key, full + cost}
+	*where = slot[struct{}]{key: key, at: full + cost}
 	return 0
 }

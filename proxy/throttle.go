@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"hash/maphash"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -22,8 +21,7 @@ const (
 	// throttleForget is how long after the last failure all is forgotten.
 	throttleForget = time.Minute
 
-	throttleSets = 4096 // with throttleWays entries of 24 bytes each: 400 kB, always
-	throttleWays = 4
+	throttleSets = 4096 // with slotWays entries of 24 bytes each: 400 kB, always
 )
 
 // throttle slows down who guesses tokens. It counts by address and session
@@ -34,37 +32,29 @@ const (
 // Its memory is fixed. Where it is full, what failed longest ago goes: an attacker
 // who makes room for himself pays throttleFree checks for each entry.
 type throttle struct {
-	seed maphash.Seed
 	// closed is when the last entry opens, in nanoseconds of meters.at; 0 = none ever
 	// was closed. While it is past, which is nearly always, nothing is looked up.
 	closed atomic.Int64
 
-	mu   sync.Mutex
-	sets [][throttleWays]failures
+	mu              sync.Mutex
+	slots[failures] // with the time of the last failure
 }
 
-// failures are those of one address and session. The zero value is no entry.
-type failures struct {
-	key  uint64
-	n    int64
-	last int64
-}
+// failures is how many there were of one address and session.
+type failures int64
 
 func newThrottle() *throttle {
-	return &throttle{seed: maphash.MakeSeed(), sets: make([][throttleWays]failures, throttleSets)}
+	return &throttle{slots: newSlots[failures](throttleSets)}
 }
 
-// key names an address and a session. The hash is keyed, so nobody can choose whom to
-// meet.
+// key names an address and a session.
 func (t *throttle) key(from net.Addr, session string) uint64 {
-	var h maphash.Hash
-	h.SetSeed(t.seed)
+	address := ""
 	if ip := networkOf(from); ip.IsValid() {
 		b := ip.As16()
-		_, _ = h.Write(b[:])
+		address = string(b[:])
 	}
-	_, _ = h.WriteString(session)
-	return h.Sum64()
+	return t.slots.key(address, session)
 }
 
 // engaged says whether there is any reason to ask refuses; it saves a look at the clock.
@@ -77,65 +67,36 @@ func (t *throttle) refuses(key uint64, now int64) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.find(key)
-	return e != nil && now < e.opens()
+	e, found := t.find(key)
+	return found && now < e.value.opens(e.at)
 }
 
 // failed counts a forged token.
 func (t *throttle) failed(key uint64, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.find(key)
-	if e == nil {
-		e = t.oldest(key)
-		*e = failures{key: key}
+	e, found := t.find(key)
+	if !found || now-e.at >= int64(throttleForget) {
+		*e = slot[failures]{key: key}
 	}
-	if now-e.last >= int64(throttleForget) {
-		e.n = 0
-	}
-	e.n++
-	e.last = now
-	if opens := e.opens(); opens > now && opens > t.closed.Load() {
+	e.value++
+	e.at = now
+	if opens := e.value.opens(e.at); opens > now && opens > t.closed.Load() {
 		t.closed.Store(opens)
 	}
 }
 
-// opens is when the next token is looked at.
-func (e *failures) opens() int64 {
-	over := e.n - throttleFree
+// opens is when the next token is looked at, after these, the last of them then.
+func (n failures) opens(last int64) int64 {
+	over := n - throttleFree
 	if over <= 0 {
-		return e.last
+		return last
 	}
 	wait := throttleMost
 	if over <= 7 { // 2^7 * 100 ms is past 10 s
 		wait = min(throttleFirst<<(over-1), throttleMost)
 	}
-	return e.last + int64(wait)
-}
-
-func (t *throttle) find(key uint64) *failures {
-	set := &t.sets[key%throttleSets]
-	for i := range set {
-		if set[i].key == key && set[i].n > 0 {
-			return &set[i]
-		}
-	}
-	return nil
-}
-
-// oldest is the entry to give up for key.
-func (t *throttle) oldest(key uint64) *failures {
-	set := &t.sets[key%throttleSets]
-	at := &set[0]
-	for i := range set {
-		if set[i].n == 0 {
-			return &set[i]
-		}
-		if set[i].last < at.last {
-			at = &set[i]
-		}
-	}
-	return at
+	return last + int64(wait)
 }
 
 // guessed says whether the error is of a token that somebody made up. One that is
