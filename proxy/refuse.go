@@ -166,6 +166,17 @@ func refuseBody(fault error) (r Refusal, ok bool) {
 	return Refusal{}, false
 }
 
+// RefuseCredential finds the row for a caller of the control API who shows no bearer
+// credential, or several; nil = there is one, whatever it is worth.
+func RefuseCredential(authorization, authentication []string) *Refusal {
+	_, err := auth.Bearer(authorization, authentication)
+	if err == nil {
+		return nil
+	}
+	row, _ := RefuseControl(err, "")
+	return &row
+}
+
 // RefuseControl finds the row for an error of the control API, for its handlers.
 // session is the one that the call is about, "" = none, or it has no id yet. It does
 // not tell a session of somebody else from one that never was. ok is false for an

@@ -15,8 +15,8 @@ import (
 const restWithin = 10 * time.Second
 
 // rest answers a request that only ends what runs, for a session that is idle, or
-// whose engine has ended: nothing runs, so there is nothing to end, and no engine to ask. It counts as one that
-// goes to an engine does, and past a limit rest says so.
+// whose engine has ended: nothing runs, so there is nothing to end, and no engine to ask.
+// It counts as one that goes to an engine does, and past a limit rest says so.
 func (r *Router) rest(s stream, q *request, id *auth.Identity) *Refusal {
 	m := r.meters.of(r.live.session(q.session), id)
 	if o := m.enter(r.meters.at(r.now()), asksLess); o.limit != "" {

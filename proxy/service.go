@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/proxy/relay"
 	"go.uber.org/zap"
 )
@@ -71,11 +70,7 @@ func (s *service) credential(m *metadata) *Refusal {
 	if s.open || !s.grpc {
 		return nil
 	}
-	if _, err := auth.Bearer(m.authorization, m.authentication); err != nil {
-		row, _ := RefuseControl(err, "")
-		return &row
-	}
-	return nil
+	return RefuseCredential(m.authorization, m.authentication)
 }
 
 // most is how many bytes a request may have; 0 = the service itself sees to that.

@@ -16,7 +16,6 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/sconce-dev/sconce/auth"
 	"github.com/sconce-dev/sconce/proto/sconce/v1/rest"
 	"github.com/sconce-dev/sconce/proxy"
 )
@@ -130,10 +129,9 @@ func (j *JSON) prepare(w http.ResponseWriter, r *http.Request) *proxy.Refusal {
 	if refusal := route.checkQuery(r.URL.RawQuery); refusal != nil {
 		return refusal
 	}
-	if _, err := auth.Bearer(r.Header.Values("authorization"), nil); err != nil && r.URL.Path != openAPIPath {
+	if refusal := proxy.RefuseCredential(r.Header.Values("authorization"), nil); refusal != nil && r.URL.Path != openAPIPath {
 		w.Header().Set(requestIDHeader, uuid.NewString())
-		row, _ := proxy.RefuseControl(err, "")
-		return &row // before anything is held of the body
+		return refusal // before anything is held of the body
 	}
 	body, refusal := readBody(w, r)
 	if refusal != nil {
