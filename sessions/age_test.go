@@ -143,11 +143,7 @@ func TestUnusedSessionsAreClosed(t *testing.T) {
 // while it was looked at is looked at no more.
 func TestLooksAtSessionsThatAreNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cs, err := sessions.NewClusters([]sessions.Cluster{{Name: "c", Address: "127.0.0.1:1", Policy: sessions.ClusterPolicy{CloseUnusedAfter: 24 * time.Hour}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := newManagerOn(t, cs)
+		m := withPolicy(t, sessions.ClusterPolicy{CloseUnusedAfter: 24 * time.Hour})
 		m.Deadlines = m.memory
 		m.Store = noCreate{m.memory}
 		if _, err := m.Create(t.Context(), ann, sessions.CreateRequest{}); !errors.Is(err, sessions.ErrUnavailable) {
