@@ -158,6 +158,9 @@ func (o Options) made(s Session) bool {
 // fs.s3a.encryption.key.
 var secretKey = regexp.MustCompile(`(?i)secret|passw|passphrase|token|credential|jaas|\.sas\.|(access|account|private|encryption|shared|api|auth)[._-]?key`)
 
+// SecretName says whether a setting of that name may be a secret.
+func SecretName(name string) bool { return secretKey.MatchString(name) }
+
 // Redacted stands for a value that is not shown.
 const Redacted = "(redacted)"
 
@@ -165,7 +168,7 @@ const Redacted = "(redacted)"
 func (s Session) ShownConf() map[string]string {
 	conf := s.Conf.Map()
 	for key := range conf {
-		if secretKey.MatchString(key) {
+		if SecretName(key) {
 			conf[key] = Redacted
 		}
 	}

@@ -54,7 +54,7 @@ func (p *preparation) run(ctx context.Context) error {
 	conf := p.session.Conf.Map()
 	for _, key := range slices.Sorted(maps.Keys(conf)) { // one by one: the error must name its key
 		if err := p.set(ctx, key, conf[key]); err != nil {
-			return p.explain(fmt.Sprintf("conf %q", key), secretKey.MatchString(key), err)
+			return p.explain(fmt.Sprintf("conf %q", key), SecretName(key), err)
 		}
 	}
 	if name := p.session.Catalog; name != "" {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sconce-dev/sconce/sessions"
 )
 
 // Engine is what Process starts: a preset, or a command of one's own.
@@ -225,14 +227,18 @@ func version(python, distribution string) string {
 	return ""
 }
 
-var secretName = regexp.MustCompile(`(?i)(token|secret|passw|credential|key)`)
+// secretName says whether a setting is kept out of logs: more than are kept out of what
+// people are shown of a session, for nobody misses a value there.
+func secretName(name string) bool {
+	return sessions.SecretName(name) || strings.Contains(strings.ToLower(name), "key")
+}
 
 // redact takes what must not be shown out of a log: the token, and the configured
 // settings whose names sound secret.
 func (e Engine) redact(log, token string) string {
 	hide := []string{token}
 	for _, kv := range append(append([]string(nil), e.Env...), e.Spark.Conf...) {
-		if name, value, _ := strings.Cut(kv, "="); secretName.MatchString(name) {
+		if name, value, _ := strings.Cut(kv, "="); secretName(name) {
 			hide = append(hide, value)
 		}
 	}

@@ -80,14 +80,14 @@ func TestProgramThatIsNotThere(t *testing.T) {
 func TestEngineEnvironment(t *testing.T) {
 	cfg := fake(t.TempDir(), launchtest.Prints)
 	cfg.Environ = []string{"PATH=/bin", "SCONCE_REDIS_PASSWORD_FILE=x", "AWS_SECRET_ACCESS_KEY=gateways-own"}
-	cfg.Engine.Env = []string{"STORE_SECRET=configured-secret", "REGION=eu", "MY_TOKEN={token}"}
+	cfg.Engine.Env = []string{"STORE_SECRET=configured-secret", "SOME_KEY=configured-key", "KAFKA_JAAS=configured-jaas", "REGION=eu", "MY_TOKEN={token}"}
 	le := failed(t, cfg)
-	for _, want := range []string{"PATH=/bin", "REGION=eu", "STORE_SECRET=[redacted]", "MY_TOKEN=[redacted]"} {
+	for _, want := range []string{"PATH=/bin", "REGION=eu", "STORE_SECRET=[redacted]", "SOME_KEY=[redacted]", "KAFKA_JAAS=[redacted]", "MY_TOKEN=[redacted]"} {
 		if !strings.Contains(le.Log, want) {
 			t.Errorf("the engine's environment lacks %s:\n%s", want, le.Log)
 		}
 	}
-	for _, never := range []string{"SCONCE_REDIS", "gateways-own", "configured-secret"} {
+	for _, never := range []string{"SCONCE_REDIS", "gateways-own", "configured-secret", "configured-key", "configured-jaas"} {
 		if strings.Contains(le.Log, never) {
 			t.Errorf("%s is shown:\n%s", never, le.Log)
 		}
